@@ -322,7 +322,7 @@ fn build(pool: &DescriptorPool) -> Schema {
                 output,
                 client_streaming: method.is_client_streaming(),
                 server_streaming: method.is_server_streaming(),
-                bindings: options.has_extension(&http).then(|| bindings(&options, &http)).unwrap_or_default(),
+                bindings: if options.has_extension(&http) { bindings(&options, &http) } else { Vec::new() },
                 policy: options.has_extension(&policy).then(|| read_policy(&options, &policy)),
                 success_status,
                 idempotent: is_idempotent(&method),

@@ -1,1 +1,86 @@
-pub fn x() {}
+//! The hub's schema. Every migration is one text for SQLite and PostgreSQL, additive and reversible.
+//!
+//! Times are written by the application, in UTC, cut to microseconds, because the two databases disagree on what
+//! `CURRENT_TIMESTAMP` is; the column defaults exist for rows made by hand and use the same format.
+//! Constraints are named after the invariant they keep.
+
+mod m20240101_000001_add_creatorup_integration;
+mod m20240102_000001_add_membership_and_batch_models;
+mod m20240103_000001_add_sessions_and_audit;
+mod table;
+
+pub use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
+
+/// Every migration, oldest first.
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m20240101_000001_add_creatorup_integration::Migration),
+            Box::new(m20240102_000001_add_membership_and_batch_models::Migration),
+            Box::new(m20240103_000001_add_sessions_and_audit::Migration),
+        ]
+    }
+}
+
+/// Which way to migrate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Apply whatever is pending.
+    Up,
+    /// Undo the newest `n`.
+    Down(u32),
+}
+
+/// A migration and whether it is applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The migration's name.
+    pub name: String,
+    /// Whether it is applied.
+    pub applied: bool,
+}
+
+/// Any number nobody else uses: it names the lock that hubs starting at once take in turn.
+const ADVISORY_LOCK: i64 = 0x0075_7062_7269_6467;
+
+/// Migrates, one process at a time.
+///
+/// `lock` must be a second connection to the same database, of exactly one session. PostgreSQL holds the advisory
+/// lock on it, because concurrent `CREATE TABLE` statements fail there even with `IF NOT EXISTS`. SQLite needs no
+/// lock here: its caller holds one on the file.
+pub async fn migrate(db: &DatabaseConnection, lock: &DatabaseConnection, direction: Direction) -> Result<(), DbErr> {
+    let postgres = lock.get_database_backend() == DbBackend::Postgres;
+    let call = |function: &str| {
+        Statement::from_string(DbBackend::Postgres, format!("SELECT {function}({ADVISORY_LOCK})::text"))
+    };
+    if postgres {
+        lock.query_one_raw(call("pg_advisory_lock")).await?;
+    }
+    let result = match direction {
+        Direction::Up => Migrator::up(db, None).await,
+        Direction::Down(steps) => Migrator::down(db, Some(steps)).await,
+    };
+    if postgres {
+        lock.query_one_raw(call("pg_advisory_unlock")).await?;
+    }
+    result
+}
+
+/// Lists every migration and whether it is applied, without changing anything.
+pub async fn status(db: &DatabaseConnection) -> Result<Vec<Standing>, DbErr> {
+    // On an untouched database even the table of migrations is missing, and asking must not create it.
+    let exists = SchemaManager::new(db).has_table("seaql_migrations").await?;
+    let applied: Vec<String> = match exists {
+        true => Migrator::get_applied_migrations(db).await?.iter().map(|one| one.name().to_owned()).collect(),
+        false => Vec::new(),
+    };
+    let name = |migration: &Box<dyn MigrationTrait>| migration.name().to_owned();
+    Ok(Migrator::migrations()
+        .iter()
+        .map(|migration| Standing { name: name(migration), applied: applied.contains(&name(migration)) })
+        .collect())
+}

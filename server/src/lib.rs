@@ -1,1 +1,172 @@
-pub fn x() {}
+//! The Upbridge hub: one server that holds users, plans, subscriptions and usage for DigiUp and CreatorUp.
+//!
+//! The map of the house, from the doors inward:
+//!
+//! - [`front`] takes every request of the one port and sends it to gRPC or HTTP.
+//! - [`grpc`] is the first door: the services of the contract behind their [`gate`](grpc::gate).
+//! - [`http`] is the second: JSON for every binding of the contract, OpenAPI and its page, through the same gate.
+//! - [`domain`] is what may happen, [`model`] what things are, [`storage`] how they are kept.
+//! - [`config`] and [`telemetry`] are what the process is told and what it tells.
+//!
+//! [`run`] is the only wiring.
+
+pub mod config;
+pub mod domain;
+pub mod front;
+pub mod grpc;
+pub mod http;
+pub mod model;
+pub mod storage;
+pub mod telemetry;
+
+mod health;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum_server::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::domain::Hub;
+use crate::front::Front;
+use crate::grpc::gate::Gate;
+use crate::model::Clock;
+use crate::storage::Store;
+use crate::telemetry::Meters;
+
+/// How often the hub tidies up.
+const TIDY_INTERVAL: Duration = Duration::from_secs(60);
+/// A client that has not sent its request's head by then is holding the connection for nothing.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Opens the store and gives an empty database its plans and its first administrator.
+pub async fn open(config: &Config, clock: Arc<dyn Clock>, stop: CancellationToken) -> anyhow::Result<Hub> {
+    let store = Arc::new(Store::open(&config.store_options(), stop).await.map_err(explained)?);
+    Ok(Hub::new(store, clock, config.rules()))
+}
+
+/// An error of the start with what only the operator may see.
+fn explained(error: model::Error) -> anyhow::Error {
+    match &error {
+        model::Error::Unavailable { context } | model::Error::Internal { context } => {
+            anyhow::anyhow!("{error}: {context}")
+        }
+        _ => anyhow::anyhow!("{error}"),
+    }
+}
+
+/// Serves on `listener` until `shutdown` is cancelled, then stops in order: health says so, the doors close, calls in
+/// flight finish within the drain timeout, the writer ends, the store closes.
+pub async fn run(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    listener: std::net::TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let writer_stop = CancellationToken::new();
+    let hub = Arc::new(open(&config, clock, writer_stop.clone()).await?);
+    welcome(&hub, &config).await?;
+
+    let meters = Meters::new()?;
+    let (services, reporter) = grpc::routes(&hub, config.body_limit_bytes, config.reflection)?;
+    let gate = Gate::new(services, hub.clone(), meters.clone(), config.request_timeout)?;
+    let health = Arc::new(health::Health::new(hub.store().clone(), reporter));
+    let options = http::Options { body_limit: config.body_limit_bytes };
+    let pages = http::router(gate.clone(), options)
+        .merge(health::routes(health.clone(), meters))
+        .layer(http::cors(&config.cors_origins));
+    let app = axum::Router::new().fallback_service(Front::new(gate, pages));
+
+    let tasks = TaskTracker::new();
+    let background = CancellationToken::new();
+    tasks.spawn(health.clone().watch(config.health_check_interval, background.clone()));
+    tasks.spawn(tidy(hub.clone(), background.clone()));
+    tasks.close();
+
+    let address = listener.local_addr()?;
+    let handle = Handle::new();
+    let drain = drain(shutdown, health, handle.clone(), config.drain_timeout);
+    tracing::info!(%address, tls = config.tls.is_some(), database = hub.store().dialect().name(), "the hub is serving");
+    let (served, ()) = tokio::join!(serve(&config, listener, app, handle), drain);
+    served?;
+
+    background.cancel();
+    tasks.wait().await;
+    writer_stop.cancel();
+    hub.store().close().await;
+    tracing::info!("the hub has stopped");
+    Ok(())
+}
+
+async fn welcome(hub: &Hub, config: &Config) -> anyhow::Result<()> {
+    let plans = hub.seed_plans().await.map_err(explained)?;
+    if plans > 0 {
+        tracing::info!(plans, "the plans of the product were added");
+    }
+    let password = config.admin_password.as_ref().map(config::Secret::expose);
+    if let Some(admin) = hub.seed_admin(config.admin_email.as_deref(), password).await.map_err(explained)? {
+        tracing::info!(email = admin.email, "the first administrator was made");
+        if let Some(password) = admin.generated_password {
+            // Shown once, on the terminal and in no log file.
+            eprintln!("\n  First administrator: {}\n  One-time password:   {password}\n", admin.email);
+        }
+    }
+    Ok(())
+}
+
+async fn drain(shutdown: CancellationToken, health: Arc<health::Health>, handle: Handle<SocketAddr>, bound: Duration) {
+    shutdown.cancelled().await;
+    tracing::info!(seconds = bound.as_secs(), "stopping: no new connections, calls in flight may finish");
+    health.stop().await;
+    handle.graceful_shutdown(Some(bound));
+}
+
+async fn serve(
+    config: &Config,
+    listener: std::net::TcpListener,
+    app: axum::Router,
+    handle: Handle<SocketAddr>,
+) -> anyhow::Result<()> {
+    let service = app.into_make_service_with_connect_info::<SocketAddr>();
+    listener.set_nonblocking(true)?;
+    macro_rules! serve {
+        ($server:expr) => {{
+            let mut server = $server.handle(handle);
+            let http = server.http_builder();
+            http.http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+            http.http2()
+                .timer(hyper_util::rt::TokioTimer::new())
+                .keep_alive_interval(Some(Duration::from_secs(30)))
+                .keep_alive_timeout(Duration::from_secs(20))
+                .max_concurrent_streams(1024)
+                .adaptive_window(true);
+            server.serve(service).await.context("the listener failed")
+        }};
+    }
+    match &config.tls {
+        None => serve!(axum_server::from_tcp(listener)?.acceptor(axum_server::accept::NoDelayAcceptor::new())),
+        Some((certificate, key)) => {
+            let tls = axum_server::tls_rustls::RustlsConfig::from_pem_file(certificate, key)
+                .await
+                .context("TLS_CERT_FILE and TLS_KEY_FILE cannot be read as a certificate and its key")?;
+            serve!(axum_server::from_tcp_rustls(listener, tls)?)
+        }
+    }
+}
+
+async fn tidy(hub: Arc<Hub>, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(TIDY_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = hub.tidy().await {
+            tracing::warn!(%error, context = ?error, "tidying up failed; it is tried again");
+        }
+    }
+}

@@ -1,1 +1,214 @@
-fn main() {}
+//! The `upbridge` command.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+use upbridge_migrations::Direction;
+use upbridge_server::config::Config;
+use upbridge_server::domain::Hub;
+use upbridge_server::model::clock::SystemClock;
+use upbridge_server::{http, storage, telemetry};
+
+/// The integration hub between DigiUp and CreatorUp.
+///
+/// Configured by the environment and `.env` files; `.env.example` lists every variable. Data goes to standard
+/// output, everything else to standard error.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve gRPC, HTTP/JSON and the API page on one port (the default).
+    Serve,
+    /// Bring the schema up, undo migrations, or list them.
+    #[command(subcommand)]
+    Migrate(Migrate),
+    /// Make administrators and give them new passwords.
+    #[command(subcommand)]
+    Admin(Admin),
+    /// Add the product's plans to a database that has none.
+    Seed,
+    /// Make the monthly sums anew from the usage ledger.
+    RebuildUsage,
+    /// Print the OpenAPI document of the contract.
+    Openapi {
+        /// Write it to a file instead.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+enum Migrate {
+    /// Apply whatever is pending; `serve` does it too.
+    Up,
+    /// Undo the newest migrations, with the data they hold.
+    Down {
+        /// How many.
+        #[arg(long, default_value_t = 1)]
+        steps: u32,
+        /// Confirms that the data of these migrations is lost.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List every migration and whether it is applied.
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum Admin {
+    /// Make an administrator; ADMIN_PASSWORD is the password, or one is generated and printed once.
+    Create {
+        /// E-mail address.
+        #[arg(long)]
+        email: String,
+    },
+    /// Give a user a new password and sign them out; ADMIN_PASSWORD is it, or one is generated and printed once.
+    ResetPassword {
+        /// E-mail address.
+        #[arg(long)]
+        email: String,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    // Several libraries use rustls; naming the provider once keeps them from guessing.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(cli.command.unwrap_or(Command::Serve)))
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    if let Command::Openapi { out } = command {
+        let document = http::openapi::document();
+        return match out {
+            Some(path) => std::fs::write(&path, document).with_context(|| path.display().to_string()),
+            None => print(document),
+        };
+    }
+    let config = Config::load()?;
+    match command {
+        Command::Serve => serve(config).await,
+        Command::Migrate(migrate) => migrate_database(&config, migrate).await,
+        Command::Admin(admin) => {
+            with_hub(&config, async |hub| {
+                let password = config.admin_password.as_ref().map(|password| password.expose());
+                let made = match &admin {
+                    Admin::Create { email } => hub.create_admin(email, password).await?,
+                    Admin::ResetPassword { email } => hub.reset_password(email, password).await?,
+                };
+                eprintln!("done: {}", made.email);
+                made.generated_password.map_or(Ok(()), |password| print(&password))
+            })
+            .await
+        }
+        Command::Seed => {
+            with_hub(&config, async |hub| {
+                let plans = hub.seed_plans().await?;
+                eprintln!("{plans} plans added");
+                Ok(())
+            })
+            .await
+        }
+        Command::RebuildUsage => {
+            with_hub(&config, async |hub| {
+                let sums = hub.rebuild_sums().await?;
+                eprintln!("{sums} monthly sums made from the ledger");
+                Ok(())
+            })
+            .await
+        }
+        Command::Openapi { .. } => unreachable!("answered above, without a configuration"),
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let guard = telemetry::start_logging(&config.log)?;
+    let address = SocketAddr::new(config.host, config.port);
+    let listener =
+        TcpListener::bind(address).with_context(|| format!("HOST and PORT: {address} cannot be listened on"))?;
+    let shutdown = CancellationToken::new();
+    let signalled = shutdown.clone();
+    tokio::spawn(async move {
+        stop_signal().await;
+        signalled.cancel();
+        // A second signal means now.
+        stop_signal().await;
+        std::process::exit(130);
+    });
+    let served = upbridge_server::run(config, Arc::new(SystemClock), listener, shutdown).await;
+    drop(guard);
+    served
+}
+
+async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    drop(tokio::signal::ctrl_c().await);
+}
+
+async fn migrate_database(config: &Config, migrate: Migrate) -> anyhow::Result<()> {
+    let options = config.store_options();
+    match migrate {
+        Migrate::Up => storage::migrate(&options, Direction::Up).await?,
+        Migrate::Down { yes: false, .. } => {
+            anyhow::bail!("undoing migrations deletes their data; add --yes to confirm")
+        }
+        Migrate::Down { steps, .. } => storage::migrate(&options, Direction::Down(steps)).await?,
+        Migrate::Status { json } => {
+            let standings = storage::migration_status(&options).await?;
+            if json {
+                let list: Vec<_> = standings
+                    .iter()
+                    .map(|one| serde_json::json!({ "name": one.name, "applied": one.applied }))
+                    .collect();
+                return print(&serde_json::to_string_pretty(&list)?);
+            }
+            for one in standings {
+                print(&format!("{} {}", if one.applied { "applied" } else { "pending" }, one.name))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs a command on the hub's domain, without serving.
+async fn with_hub(config: &Config, work: impl AsyncFnOnce(&Hub) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let hub = upbridge_server::open(config, Arc::new(SystemClock), stop.clone()).await?;
+    let done = work(&hub).await;
+    stop.cancel();
+    hub.store().close().await;
+    done
+}
+
+/// Data goes to standard output; a reader that has gone is no error of ours.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

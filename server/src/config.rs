@@ -1,0 +1,424 @@
+//! Configuration: one struct, read once, from the environment and the `.env` files; the only room that reads it.
+//!
+//! The real environment wins over `.env.<UPBRIDGE_ENV>`, that over `.env.local`, that over `.env`. Every problem is
+//! reported at once and names its variable, never its value.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use rand::distr::Alphanumeric;
+
+use crate::domain::limit::{LimitRules, Quota};
+use crate::domain::{Keys, Rules};
+use crate::storage;
+use crate::telemetry::{Format, LogOptions};
+
+/// Where the hub keeps what it makes by itself, relative to the working directory.
+const DATA: &str = "data";
+/// Shortest secret, in bytes: 32 are as strong as the HMAC they key.
+const SECRET_BYTES: usize = 32;
+
+/// A value that cannot be printed.
+#[derive(Clone)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// The value, for those who need it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// Where the hub runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// Secrets are made when missing.
+    Development,
+    /// A missing, short or placeholder secret is an error.
+    Production,
+}
+
+/// Everything that can be configured.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `UPBRIDGE_ENV`
+    pub environment: Environment,
+    /// `HOST`
+    pub host: IpAddr,
+    /// `PORT`
+    pub port: u16,
+    /// `DATABASE_URL`
+    pub database_url: Secret,
+    /// `DATABASE_POOL_SIZE`
+    pub pool_size: u32,
+    /// `JWT_SECRET`
+    pub jwt_secret: Secret,
+    /// `JWT_SECRET_PREVIOUS`
+    pub jwt_secret_previous: Option<Secret>,
+    /// `JWT_LIFETIME_SECONDS`
+    pub jwt_lifetime: Duration,
+    /// `CREATORUP_API_KEY`
+    pub creatorup_api_key: Secret,
+    /// `ADMIN_EMAIL`
+    pub admin_email: Option<String>,
+    /// `ADMIN_PASSWORD`
+    pub admin_password: Option<Secret>,
+    /// `CORS_ORIGINS`
+    pub cors_origins: Vec<String>,
+    /// `TLS_CERT_FILE` and `TLS_KEY_FILE`
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// `GRPC_REFLECTION`
+    pub reflection: bool,
+    /// `BODY_LIMIT_BYTES`
+    pub body_limit_bytes: usize,
+    /// `REQUEST_TIMEOUT_SECONDS`
+    pub request_timeout: Duration,
+    /// `DRAIN_TIMEOUT_SECONDS`
+    pub drain_timeout: Duration,
+    /// `HEALTH_CHECK_INTERVAL`
+    pub health_check_interval: Duration,
+    /// `RATE_LIMIT_ANONYMOUS`, `RATE_LIMIT_LOGIN`, `RATE_LIMIT_USER`
+    pub limits: LimitRules,
+    /// `LOG_DIR`, `LOG_LEVEL`, `LOG_FORMAT`
+    pub log: LogOptions,
+}
+
+/// What is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(Vec<String>);
+
+impl std::error::Error for Problems {}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration cannot be used:")?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl Config {
+    /// Reads the environment of this process and the `.env` files of the working directory.
+    pub fn load() -> anyhow::Result<Config> {
+        let process: BTreeMap<String, String> = std::env::vars().collect();
+        let environment = process.get("UPBRIDGE_ENV").map_or("development", String::as_str);
+        let mut variables = BTreeMap::new();
+        for file in [".env".to_owned(), ".env.local".to_owned(), format!(".env.{environment}")] {
+            if Path::new(&file).exists() {
+                for entry in dotenvy::from_path_iter(&file)? {
+                    // The error of a line repeats the line, which may hold a secret.
+                    let (name, value) =
+                        entry.map_err(|_| anyhow::anyhow!("{file} has a line that is not NAME=value"))?;
+                    variables.insert(name, value);
+                }
+            }
+        }
+        variables.extend(process);
+        let config = Config::read(&variables, Path::new(DATA))?;
+        Ok(config)
+    }
+
+    /// Reads variables. Secrets that development may lack are made once and kept in `data`.
+    pub fn read(variables: &BTreeMap<String, String>, data: &Path) -> Result<Config, Problems> {
+        let mut reader = Reader { variables, problems: Vec::new(), made: BTreeMap::new(), data };
+        for name in variables.keys().filter(|name| name.starts_with("UPBRIDGE_")) {
+            // UPBRIDGE_URL is what clients and examples read; a shell may well export it.
+            if !["UPBRIDGE_ENV", "UPBRIDGE_URL"].contains(&name.as_str()) {
+                reader.problem::<()>(name, "is not a variable of the hub");
+            }
+        }
+        let environment = reader.choice(
+            "UPBRIDGE_ENV",
+            &[("development", Environment::Development), ("production", Environment::Production)],
+        );
+        let production = environment == Environment::Production;
+        let default_host = if production { "0.0.0.0" } else { "127.0.0.1" };
+        let host = reader.parse("HOST", default_host, "must be an IP address");
+        let jwt_secret = reader.secret("JWT_SECRET", production);
+        let creatorup_api_key = reader.secret("CREATORUP_API_KEY", production);
+        let database = reader.text("DATABASE_URL", &format!("sqlite://{}/upbridge.db?mode=rwc", data.display()));
+        if storage::dialect::Dialect::of(&database).is_err() {
+            reader.problem::<()>(
+                "DATABASE_URL",
+                "must be sqlite://<file>?mode=rwc or postgres://<user>@<host>/<database>",
+            );
+        }
+        let tls = match (reader.optional("TLS_CERT_FILE"), reader.optional("TLS_KEY_FILE")) {
+            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+            (None, None) => None,
+            (Some(_), None) => reader.problem("TLS_KEY_FILE", "is required with TLS_CERT_FILE"),
+            (None, Some(_)) => reader.problem("TLS_CERT_FILE", "is required with TLS_KEY_FILE"),
+        };
+        let admin_password = reader.optional("ADMIN_PASSWORD");
+        if admin_password.as_ref().is_some_and(|password| !(8..=128).contains(&password.chars().count())) {
+            reader.problem::<()>("ADMIN_PASSWORD", "must have 8 to 128 characters");
+        }
+        let directory = reader.text("LOG_DIR", "logs");
+        let config = Config {
+            environment,
+            host,
+            port: reader.parse("PORT", "3345", "must be a port, 0 to 65535"),
+            database_url: Secret(database.into()),
+            pool_size: reader.number("DATABASE_POOL_SIZE", 8, 1, 1000) as u32,
+            jwt_secret,
+            jwt_secret_previous: reader.optional("JWT_SECRET_PREVIOUS").map(|value| Secret(value.into())),
+            jwt_lifetime: reader.seconds("JWT_LIFETIME_SECONDS", 86_400, 60, 31_536_000),
+            creatorup_api_key,
+            admin_email: reader.optional("ADMIN_EMAIL"),
+            admin_password: admin_password.map(|value| Secret(value.into())),
+            cors_origins: reader.origins(),
+            tls,
+            reflection: reader.flag("GRPC_REFLECTION", !production),
+            body_limit_bytes: reader.number("BODY_LIMIT_BYTES", 1 << 20, 1 << 10, 64 << 20) as usize,
+            request_timeout: reader.seconds("REQUEST_TIMEOUT_SECONDS", 30, 1, 3600),
+            drain_timeout: reader.seconds("DRAIN_TIMEOUT_SECONDS", 20, 1, 3600),
+            health_check_interval: Duration::from_millis(reader.number(
+                "HEALTH_CHECK_INTERVAL",
+                60_000,
+                10,
+                86_400_000,
+            )),
+            limits: LimitRules {
+                anonymous: reader.limit("RATE_LIMIT_ANONYMOUS", "1000/hour"),
+                login: reader.limit("RATE_LIMIT_LOGIN", "20/minute"),
+                user: reader.limit("RATE_LIMIT_USER", "6000/minute"),
+            },
+            log: LogOptions {
+                directory: (directory != "off").then(|| directory.into()),
+                level: reader.parse("LOG_LEVEL", "info", "must be error, warn, info, debug or trace"),
+                format: reader.choice("LOG_FORMAT", &[("text", Format::Text), ("json", Format::Json)]),
+            },
+        };
+        let Reader { mut problems, made, .. } = reader;
+        if problems.is_empty()
+            && let Err(error) = keep(data, &made)
+        {
+            problems.push(format!("{}: the secrets made for development cannot be kept: {error}", data.display()));
+        }
+        if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+    }
+
+    /// How the store is opened.
+    pub fn store_options(&self) -> storage::Options {
+        storage::Options {
+            url: self.database_url.expose().to_owned(),
+            read_connections: self.pool_size,
+            wait: Duration::from_secs(5),
+        }
+    }
+
+    /// What the domain is configured with.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            keys: Keys {
+                current: self.jwt_secret.0.clone(),
+                previous: self.jwt_secret_previous.as_ref().map(|secret| secret.0.clone()),
+            },
+            token_lifetime: self.jwt_lifetime,
+            service_key: Some(self.creatorup_api_key.0.clone()),
+            limits: self.limits,
+        }
+    }
+}
+
+/// Secrets made for development live here, readable by their owner alone.
+fn secrets_file(data: &Path) -> PathBuf {
+    data.join("secrets.env")
+}
+
+fn keep(data: &Path, made: &BTreeMap<&'static str, String>) -> std::io::Result<()> {
+    use std::io::Write;
+    if made.is_empty() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(data)?;
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(secrets_file(data))?;
+    made.iter().try_for_each(|(name, value)| writeln!(file, "{name}={value}"))?;
+    file.sync_all()
+}
+
+struct Reader<'a> {
+    variables: &'a BTreeMap<String, String>,
+    problems: Vec<String>,
+    made: BTreeMap<&'static str, String>,
+    data: &'a Path,
+}
+
+impl Reader<'_> {
+    fn problem<T: Default>(&mut self, name: &str, what: &str) -> T {
+        self.problems.push(format!("{name} {what}"));
+        T::default()
+    }
+
+    /// An empty variable counts as unset, so that a copied `.env.example` means its defaults.
+    fn optional(&self, name: &str) -> Option<String> {
+        self.variables.get(name).filter(|value| !value.is_empty()).cloned()
+    }
+
+    fn text(&self, name: &str, default: &str) -> String {
+        self.optional(name).unwrap_or_else(|| default.to_owned())
+    }
+
+    fn parse<T: std::str::FromStr>(&mut self, name: &str, default: &str, what: &str) -> T {
+        match self.text(name, default).parse() {
+            Ok(value) => value,
+            Err(_) => {
+                self.problem::<()>(name, what);
+                default.parse().unwrap_or_else(|_| unreachable!("the default of {name} parses"))
+            }
+        }
+    }
+
+    fn number(&mut self, name: &str, default: u64, least: u64, most: u64) -> u64 {
+        let what = format!("must be a whole number from {least} to {most}");
+        let value = self.parse(name, &default.to_string(), &what);
+        if (least..=most).contains(&value) {
+            return value;
+        }
+        self.problem::<()>(name, &what);
+        default
+    }
+
+    fn seconds(&mut self, name: &str, default: u64, least: u64, most: u64) -> Duration {
+        Duration::from_secs(self.number(name, default, least, most))
+    }
+
+    fn flag(&mut self, name: &str, default: bool) -> bool {
+        self.parse(name, if default { "true" } else { "false" }, "must be true or false")
+    }
+
+    fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> T {
+        let (first, default) = choices[0];
+        let text = self.text(name, first);
+        match choices.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) => *value,
+            None => {
+                let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+                self.problem::<()>(name, &format!("must be {}", words.join(" or ")));
+                default
+            }
+        }
+    }
+
+    fn limit(&mut self, name: &str, default: &str) -> Option<Quota> {
+        match Quota::parse(&self.text(name, default)) {
+            Some(quota) => quota,
+            None => self.problem(name, "must be <n>/second, <n>/minute, <n>/hour or off"),
+        }
+    }
+
+    fn origins(&mut self) -> Vec<String> {
+        let default = "https://app.digiup.com,https://app.creatorup.com,https://api.creatorup.com";
+        let text = self.text("CORS_ORIGINS", default);
+        let origins: BTreeSet<String> = text.split(',').map(|origin| origin.trim().to_owned()).collect();
+        if origins.iter().any(|origin| {
+            !origin.contains("://") || origin.contains('*') || origin.parse::<http::HeaderValue>().is_err()
+        }) {
+            return self.problem("CORS_ORIGINS", "must be origins such as https://app.digiup.com, separated by commas");
+        }
+        origins.into_iter().collect()
+    }
+
+    /// A secret: given, made earlier, or made now; in production it must be given.
+    fn secret(&mut self, name: &'static str, production: bool) -> Secret {
+        if let Some(value) = self.optional(name) {
+            let lowered = value.to_lowercase();
+            let placeholder =
+                lowered.starts_with("your") || lowered.contains("changeme") || lowered.contains("change-me");
+            if production && (placeholder || value.len() < SECRET_BYTES) {
+                self.problem::<()>(
+                    name,
+                    &format!("must be a secret of at least {SECRET_BYTES} bytes, not a placeholder"),
+                );
+            }
+            return Secret(value.into());
+        }
+        if production {
+            self.problem::<()>(name, "is required in production");
+            return Secret("".into());
+        }
+        let kept = dotenvy::from_path_iter(secrets_file(self.data)).ok();
+        let kept = kept.and_then(|entries| entries.filter_map(Result::ok).find(|(kept, _)| kept == name));
+        let value = kept.map(|(_, value)| value).unwrap_or_else(|| {
+            let made: String = rand::rng().sample_iter(Alphanumeric).take(48).map(char::from).collect();
+            self.made.insert(name, made.clone());
+            made
+        });
+        Secret(value.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Config, Problems> {
+        let data = std::env::temp_dir().join(format!("upbridge-config-{}", uuid::Uuid::now_v7()));
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let config = Config::read(&variables, &data);
+        drop(std::fs::remove_dir_all(data));
+        config
+    }
+
+    #[test]
+    fn nothing_set_is_a_hub_for_development() {
+        let config = read(&[]).unwrap();
+        assert_eq!((config.port, config.cors_origins.len(), config.reflection), (3345, 3, true));
+        assert!(config.jwt_secret.expose().len() >= SECRET_BYTES);
+    }
+
+    #[test]
+    fn every_problem_is_named_at_once_and_no_value_is_shown() {
+        let problems = read(&[
+            ("PORT", "http"),
+            ("DATABASE_URL", "mysql://hunter2@host/db"),
+            ("RATE_LIMIT_USER", "many"),
+            ("UPBRIDGE_PROT", "1"),
+            ("TLS_CERT_FILE", "cert.pem"),
+            ("DATABASE_POOL_SIZE", "0"),
+        ]);
+        let text = problems.unwrap_err().to_string();
+        for name in ["PORT", "DATABASE_URL", "RATE_LIMIT_USER", "UPBRIDGE_PROT", "TLS_KEY_FILE", "DATABASE_POOL_SIZE"] {
+            assert!(text.contains(name), "{name} is missing in {text}");
+        }
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn production_refuses_missing_short_and_placeholder_secrets() {
+        let text = read(&[("UPBRIDGE_ENV", "production"), ("CREATORUP_API_KEY", "your_creatorup_api_key")])
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("JWT_SECRET is required") && text.contains("CREATORUP_API_KEY must be"), "{text}");
+        assert!(!text.contains("your_creatorup_api_key"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_kept_for_its_owner_alone() {
+        let data = std::env::temp_dir().join(format!("upbridge-config-{}", uuid::Uuid::now_v7()));
+        let first = Config::read(&BTreeMap::new(), &data).unwrap();
+        let second = Config::read(&BTreeMap::new(), &data).unwrap();
+        assert_eq!(first.jwt_secret.expose(), second.jwt_secret.expose());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(secrets_file(&data)).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        assert!(!format!("{first:?}").contains(first.jwt_secret.expose()));
+        drop(std::fs::remove_dir_all(data));
+    }
+}

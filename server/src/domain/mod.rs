@@ -1,0 +1,174 @@
+//! What may happen: one `impl Hub` per noun. Each function decides, writes once, and tells the queue in the same
+//! transaction. Every door (gRPC, HTTP, command line) opens onto these and holds no rule of its own.
+
+pub mod account;
+pub mod bootstrap;
+mod cache;
+pub mod housekeeping;
+pub mod limit;
+pub mod membership;
+mod password;
+mod token;
+pub mod usage;
+pub mod user;
+pub mod user_sync;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::model::membership::{Membership, Plan};
+use crate::model::usage::MonthlyUsage;
+use crate::model::user::User;
+use crate::model::{Clock, Error, Instant, Month, Result};
+use crate::storage::{self, Lane, Store};
+use cache::Cache;
+pub use limit::{Limits, Quota};
+use password::Passwords;
+pub use token::{Keys, TokenIssuer};
+
+/// How long this hub trusts what another hub may have changed. Its own changes are seen at once.
+const STALENESS: Duration = Duration::from_secs(2);
+/// Users whose data is kept at hand.
+const CACHED_USERS: usize = 50_000;
+
+/// What the hub is configured with, as far as its rules go.
+#[derive(Clone)]
+pub struct Rules {
+    /// Secrets that sign and verify tokens.
+    pub keys: Keys,
+    /// How long a token is good for.
+    pub token_lifetime: Duration,
+    /// CreatorUp's API key; without one no service can call.
+    pub service_key: Option<Arc<str>>,
+    /// Rate limits.
+    pub limits: limit::LimitRules,
+}
+
+/// The hub's domain: everything a door can ask for.
+pub struct Hub {
+    pub(crate) store: Arc<Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) caches: Arc<Caches>,
+    passwords: Passwords,
+    tokens: TokenIssuer,
+    service_key: Option<Arc<str>>,
+    limits: Limits,
+    usage: Lane<usage::UsageBatch>,
+    accesses: Lane<user_sync::AccessBatch>,
+}
+
+/// What is kept at hand between calls; see [`cache`] for when it is forgotten.
+pub(crate) struct Caches {
+    /// Users with their ended sessions.
+    pub users: Cache<Uuid, Option<Arc<Known>>>,
+    /// Users' memberships.
+    pub memberships: Cache<Uuid, Option<Arc<Membership>>>,
+    /// Users' sums of a month.
+    pub usage: Cache<(Uuid, Month), Arc<MonthlyUsage>>,
+    /// Every plan.
+    pub plans: Cache<(), Arc<Vec<Plan>>>,
+}
+
+/// A user as authentication needs them.
+pub(crate) struct Known {
+    pub user: Arc<User>,
+    pub ended_sessions: HashSet<Uuid>,
+    /// Unix seconds of the last access that was posted to be written.
+    pub accessed_at: AtomicI64,
+}
+
+impl Hub {
+    /// A hub over an open store.
+    pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, rules: Rules) -> Hub {
+        let caches = Arc::new(Caches {
+            users: Cache::new(CACHED_USERS, STALENESS),
+            memberships: Cache::new(CACHED_USERS, STALENESS),
+            usage: Cache::new(CACHED_USERS, STALENESS),
+            plans: Cache::new(1, STALENESS),
+        });
+        Hub {
+            usage: store.lane(usage::UsageBatch { caches: caches.clone() }),
+            accesses: store.lane(user_sync::AccessBatch { caches: caches.clone() }),
+            tokens: TokenIssuer::new(rules.keys, rules.token_lifetime),
+            passwords: Passwords::new(),
+            service_key: rules.service_key,
+            limits: Limits::new(rules.limits),
+            store,
+            clock,
+            caches,
+        }
+    }
+
+    /// This instant.
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// The rate limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The store, for health checks.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    async fn known(&self, id: Uuid) -> Result<Option<Arc<Known>>> {
+        let (store, now) = (&self.store, self.now());
+        self.caches
+            .users
+            .get_or_load(id, || async move {
+                let Some(user) = storage::user::find(store.read(), id).await? else { return Ok(None) };
+                let ended = storage::session::list_revoked(store.read(), id, now).await?;
+                Ok(Some(Arc::new(Known {
+                    user: Arc::new(user),
+                    ended_sessions: ended.into_iter().collect(),
+                    accessed_at: AtomicI64::new(0),
+                })))
+            })
+            .await
+    }
+
+    pub(crate) async fn user(&self, id: Uuid) -> Result<Arc<User>> {
+        Ok(self.known(id).await?.ok_or(Error::NotFound { what: "user" })?.user.clone())
+    }
+
+    pub(crate) async fn plans(&self) -> Result<Arc<Vec<Plan>>> {
+        let store = &self.store;
+        self.caches
+            .plans
+            .get_or_load((), || async move { Ok(Arc::new(storage::plan::list(store.read()).await?)) })
+            .await
+    }
+
+    pub(crate) async fn membership(&self, user_id: Uuid) -> Result<Option<Arc<Membership>>> {
+        let store = &self.store;
+        self.caches
+            .memberships
+            .get_or_load(user_id, || async move {
+                let found = storage::subscription::current(store.read(), &[user_id]).await?.remove(&user_id);
+                let Some(subscription) = found else { return Ok(None) };
+                let plans = storage::plan::list(store.read()).await?;
+                let plan = plans.into_iter().find(|plan| plan.id == subscription.plan_id);
+                let plan = plan.ok_or_else(|| Error::internal("a subscription has no plan"))?;
+                Ok(Some(Arc::new(Membership { subscription, plan })))
+            })
+            .await
+    }
+
+    pub(crate) async fn monthly(&self, user_id: Uuid, month: Month) -> Result<Arc<MonthlyUsage>> {
+        let (store, as_of) = (&self.store, self.now());
+        self.caches
+            .usage
+            .get_or_load((user_id, month), || async move {
+                let sums = storage::usage::monthly(store.read(), user_id, month).await?;
+                Ok(Arc::new(MonthlyUsage { user_id, month, sums, as_of }))
+            })
+            .await
+    }
+}

@@ -1,0 +1,168 @@
+//! The model as messages, and messages as the model. Shapes only; the words of enums are the contract's.
+
+use chrono::{DateTime, SubsecRound};
+use prost_types::{ListValue, Struct, Timestamp, Value, value::Kind};
+use tonic::{Request, Status};
+use upbridge_proto::schema::{Enum, Schema};
+use upbridge_proto::v1;
+use uuid::Uuid;
+
+use super::status;
+use crate::model::membership::{Access, Membership, Plan, Subscription};
+use crate::model::user::User;
+use crate::model::{Ctx, Error, Instant, Json, Month, Result};
+
+/// Takes a call apart: who asks, and what.
+pub fn open<T>(mut request: Request<T>) -> Result<(Ctx, T), Status> {
+    let ctx = request.extensions_mut().remove::<Ctx>();
+    let ctx = ctx.ok_or_else(|| status(Error::internal("a call did not pass the gate")))?;
+    Ok((ctx, request.into_inner()))
+}
+
+/// The number of an enum's word in the contract.
+///
+/// The model and the contract have the same words; a test compares them.
+pub fn number(full_name: &str, word: &str) -> i32 {
+    find(full_name).and_then(|found| found.number(word)).unwrap_or_default()
+}
+
+/// The word of an enum's number in the contract.
+pub fn word(full_name: &str, number: i32) -> &'static str {
+    find(full_name).and_then(|found| found.word(number)).unwrap_or_default()
+}
+
+fn find(full_name: &str) -> Option<&'static Enum> {
+    Schema::get().enums.iter().find(|found| found.full_name == full_name)
+}
+
+/// A UUID the codec has checked; `field` names it should it be none all the same.
+pub fn uuid(text: &str, field: &'static str) -> Result<Uuid> {
+    Uuid::parse_str(text).map_err(|_| Error::invalid(field, "must be a UUID"))
+}
+
+/// A UUID that may be absent.
+pub fn uuid_or_none(text: Option<&str>, field: &'static str) -> Result<Option<Uuid>> {
+    text.map(|text| uuid(text, field)).transpose()
+}
+
+/// A month that may be absent.
+pub fn month_or_none(text: Option<&str>, field: &'static str) -> Result<Option<Month>> {
+    let read = |text| Month::parse(text).ok_or_else(|| Error::invalid(field, "must be a month as YYYY-MM"));
+    text.map(read).transpose()
+}
+
+pub fn timestamp(at: Instant) -> Timestamp {
+    Timestamp { seconds: at.timestamp(), nanos: at.timestamp_subsec_nanos() as i32 }
+}
+
+pub fn instant(at: Timestamp, field: &'static str) -> Result<Instant> {
+    let nanos = u32::try_from(at.nanos).unwrap_or(u32::MAX);
+    let read = DateTime::from_timestamp(at.seconds, nanos).map(|at| at.trunc_subsecs(6));
+    read.ok_or_else(|| Error::invalid(field, "must be a time between years 1 and 9999"))
+}
+
+/// Free-form JSON as it is stored: integers stay integers, 5 and not 5.0.
+pub fn json(object: Struct, field: &str) -> Result<Json> {
+    let members = object.fields.into_iter().map(|(key, value)| Ok((key, json_value(value, field)?)));
+    Ok(Json::Object(members.collect::<Result<_>>()?))
+}
+
+fn json_value(value: Value, field: &str) -> Result<Json> {
+    Ok(match value.kind {
+        None | Some(Kind::NullValue(_)) => Json::Null,
+        Some(Kind::BoolValue(value)) => Json::Bool(value),
+        Some(Kind::StringValue(value)) => Json::String(value),
+        // Beyond 2^53 a double is no longer every integer, and its exact value is anyone's guess.
+        Some(Kind::NumberValue(number)) if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 => {
+            Json::from(number as i64)
+        }
+        Some(Kind::NumberValue(number)) => serde_json::Number::from_f64(number)
+            .map(Json::Number)
+            .ok_or_else(|| Error::invalid(field, "must not hold NaN or infinity"))?,
+        Some(Kind::ListValue(list)) => {
+            Json::Array(list.values.into_iter().map(|value| json_value(value, field)).collect::<Result<_>>()?)
+        }
+        Some(Kind::StructValue(object)) => json(object, field)?,
+    })
+}
+
+/// Stored JSON as a message; anything but an object has no such form.
+pub fn structure(json: &Json) -> Option<Struct> {
+    let members = json.as_object()?;
+    Some(Struct { fields: members.iter().map(|(key, value)| (key.clone(), structure_value(value))).collect() })
+}
+
+fn structure_value(json: &Json) -> Value {
+    let kind = match json {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(value) => Kind::BoolValue(*value),
+        Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        Json::String(text) => Kind::StringValue(text.clone()),
+        Json::Array(items) => Kind::ListValue(ListValue { values: items.iter().map(structure_value).collect() }),
+        Json::Object(_) => Kind::StructValue(structure(json).unwrap_or_default()),
+    };
+    Value { kind: Some(kind) }
+}
+
+pub fn user(user: &User) -> v1::User {
+    v1::User {
+        id: user.id.to_string(),
+        email: user.email.clone(),
+        name: user.name.clone(),
+        username: user.username.clone(),
+        role: number("upbridge.v1.Role", user.role.as_str()),
+        status: number("upbridge.v1.UserStatus", user.status.as_str()),
+        sync_status: number("upbridge.v1.SyncStatus", user.sync_status.as_str()),
+        creatorup_user_id: user.creatorup_user_id.clone(),
+        creatorup_synced_at: user.creatorup_synced_at.map(timestamp),
+        last_creatorup_access: user.last_creatorup_access.map(timestamp),
+        creatorup_metadata: user.creatorup_metadata.as_ref().and_then(structure),
+        created_at: Some(timestamp(user.created_at)),
+        updated_at: Some(timestamp(user.updated_at)),
+    }
+}
+
+pub fn plan(plan: &Plan) -> v1::Plan {
+    v1::Plan {
+        id: plan.id,
+        name: plan.name.clone(),
+        tier: number("upbridge.v1.Tier", plan.tier.as_str()),
+        price: plan.price.into(),
+        currency: plan.currency.clone(),
+        interval: "month".to_owned(),
+        features: plan
+            .features
+            .iter()
+            .map(|feature| v1::PlanFeature { feature: feature.feature.clone(), monthly_limit: feature.monthly_limit })
+            .collect(),
+        is_active: plan.is_active,
+        created_at: Some(timestamp(plan.created_at)),
+        updated_at: Some(timestamp(plan.updated_at)),
+    }
+}
+
+/// A subscription as it stands at `now`.
+pub fn subscription(held: &Subscription, plan: &Plan, now: Instant) -> v1::Subscription {
+    v1::Subscription {
+        id: held.id.to_string(),
+        user_id: held.user_id.to_string(),
+        plan_id: held.plan_id,
+        plan: plan.name.clone(),
+        tier: number("upbridge.v1.Tier", plan.tier.as_str()),
+        status: number("upbridge.v1.SubscriptionStatus", held.status_at(now).as_str()),
+        start_date: Some(timestamp(held.start_date)),
+        end_date: Some(timestamp(held.end_date)),
+        cancel_at_period_end: held.cancel_at_period_end,
+        source: held.source.as_str().to_owned(),
+        created_at: Some(timestamp(held.created_at)),
+        updated_at: Some(timestamp(held.updated_at)),
+    }
+}
+
+pub fn membership(held: &Membership, now: Instant) -> v1::Subscription {
+    subscription(&held.subscription, &held.plan, now)
+}
+
+pub fn reason(access: &Access) -> i32 {
+    number("upbridge.v1.AccessReason", access.decision.reason.as_str())
+}

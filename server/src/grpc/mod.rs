@@ -1,0 +1,73 @@
+//! The first door: message → command → hub → message, a file per service.
+//!
+//! A handler opens the call, converts, asks the hub, converts back; it holds no rule. Who may call was decided by the
+//! [`gate`] and what a field may hold by the codec, before the handler runs.
+
+mod auth;
+mod convert;
+pub mod gate;
+mod membership;
+mod status;
+mod usage;
+mod user;
+mod user_sync;
+
+use std::sync::Arc;
+
+use tonic::service::RoutesBuilder;
+use tonic_health::server::HealthReporter;
+use upbridge_proto::v1::auth_service_server::AuthServiceServer;
+use upbridge_proto::v1::membership_service_server::MembershipServiceServer;
+use upbridge_proto::v1::usage_service_server::UsageServiceServer;
+use upbridge_proto::v1::user_service_server::UserServiceServer;
+use upbridge_proto::v1::user_sync_service_server::UserSyncServiceServer;
+
+use crate::domain::Hub;
+pub use status::status;
+
+/// The handlers of every service.
+#[derive(Clone)]
+struct Door {
+    hub: Arc<Hub>,
+}
+
+/// Every service with its name in the health service.
+pub const SERVICES: &[&str] = &[
+    "upbridge.v1.AuthService",
+    "upbridge.v1.MembershipService",
+    "upbridge.v1.UsageService",
+    "upbridge.v1.UserService",
+    "upbridge.v1.UserSyncService",
+];
+
+/// What serves gRPC, with health and, when wanted, reflection.
+pub fn routes(
+    hub: &Arc<Hub>,
+    message_limit: usize,
+    reflection: bool,
+) -> anyhow::Result<(axum::Router, HealthReporter)> {
+    let door = Door { hub: hub.clone() };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let mut routes = RoutesBuilder::default();
+    macro_rules! serve {
+        ($($server:ident),+) => {
+            $(routes.add_service(
+                $server::new(door.clone())
+                    .max_decoding_message_size(message_limit)
+                    .accept_compressed(tonic::codec::CompressionEncoding::Gzip)
+                    .send_compressed(tonic::codec::CompressionEncoding::Gzip),
+            );)+
+        };
+    }
+    serve!(AuthServiceServer, MembershipServiceServer, UsageServiceServer, UserServiceServer, UserSyncServiceServer);
+    routes.add_service(health);
+    if reflection {
+        routes.add_service(
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(upbridge_proto::DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .build_v1()?,
+        );
+    }
+    Ok((routes.routes().into_axum_router(), reporter))
+}

@@ -1,0 +1,78 @@
+//! Who asks, from where, and under which request id.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::user::{Role, User};
+use super::{Error, Instant, Reason, Result};
+
+/// The id of one request, on its reply and on every log line about it.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub Arc<str>);
+
+/// One caller. Exactly one is read from each call.
+#[derive(Clone, Debug)]
+pub enum Principal {
+    /// No credential.
+    Anonymous,
+    /// A signed-in user.
+    User(Arc<SignedIn>),
+    /// CreatorUp's server, by its API key.
+    Service,
+}
+
+/// A user with a good token.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// The user as last read; at most a few seconds old, never older than this hub's own writes.
+    pub user: Arc<User>,
+    /// The session, the token's `jti`.
+    pub session_id: Uuid,
+    /// When the token expires.
+    pub expires_at: Instant,
+}
+
+/// What every domain function is told about its caller.
+#[derive(Clone, Debug)]
+pub struct Ctx {
+    /// Who asks.
+    pub principal: Principal,
+    /// The request's id.
+    pub request_id: Arc<str>,
+    /// Address of the peer; absent for work the hub starts itself.
+    pub ip: Option<IpAddr>,
+    /// What the peer calls itself, cut to 255 characters; may be empty.
+    pub user_agent: Arc<str>,
+}
+
+impl Ctx {
+    /// The signed-in user, or UNAUTHENTICATED.
+    pub fn signed_in(&self) -> Result<&Arc<SignedIn>> {
+        match &self.principal {
+            Principal::User(signed_in) => Ok(signed_in),
+            _ => Err(Error::unauthenticated(Reason::MissingCredentials, "sign in first")),
+        }
+    }
+
+    /// The user a call is about: the caller's own, or the one a service names in `field`.
+    ///
+    /// A user may name themselves; naming another is refused as if that field were wrong, because whether the
+    /// other exists is none of their business.
+    pub fn subject(&self, named: Option<Uuid>, field: &'static str) -> Result<Uuid> {
+        match (&self.principal, named) {
+            (Principal::User(signed_in), None) => Ok(signed_in.user.id),
+            (Principal::User(signed_in), Some(id)) if signed_in.user.id == id => Ok(id),
+            (Principal::User(_), Some(_)) => Err(Error::invalid(field, "must be absent or your own id")),
+            (Principal::Service, Some(id)) => Ok(id),
+            (Principal::Service, None) => Err(Error::invalid(field, "is required when a service calls")),
+            (Principal::Anonymous, _) => Err(Error::unauthenticated(Reason::MissingCredentials, "sign in first")),
+        }
+    }
+
+    /// Whether the caller is an administrator.
+    pub fn is_admin(&self) -> bool {
+        matches!(&self.principal, Principal::User(signed_in) if signed_in.user.role == Role::Admin)
+    }
+}

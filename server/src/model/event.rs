@@ -1,0 +1,66 @@
+//! What happened and has to reach the other side.
+
+use uuid::Uuid;
+
+use super::words::words;
+use super::{Instant, Json};
+
+words! {
+    /// What an event is about. The order is the order of importance: a subscription decides over access.
+    EventKind {
+        /// A subscription began, changed or ended.
+        SubscriptionSync = "subscription_sync",
+        /// A user registered or changed.
+        UserSync = "user_sync",
+        /// Usage was recorded or amended.
+        UsageSync = "usage_sync",
+    }
+}
+
+words! {
+    /// Where an event stands.
+    EventStatus {
+        /// Still to be delivered.
+        Pending = "pending",
+        /// Done with.
+        Completed = "completed",
+        /// Given up.
+        Failed = "failed",
+    }
+}
+
+/// An event to be recorded in the transaction of the write that causes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    /// What it is about.
+    pub kind: EventKind,
+    /// Whose it is.
+    pub user_id: Uuid,
+    /// `Pending` when something remains to be done, `Completed` when the write itself was all.
+    pub status: EventStatus,
+    /// What happened.
+    pub payload: Json,
+    /// When.
+    pub at: Instant,
+}
+
+/// A recorded event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// UUID, version 7.
+    pub id: Uuid,
+    /// `user_sync`, `usage_sync` or `subscription_sync`.
+    pub kind: String,
+    /// Where it stands.
+    pub status: String,
+    /// Attempts after the first.
+    pub retry_count: i32,
+    /// Most attempts after the first.
+    pub max_retries: i32,
+    /// What went wrong last.
+    pub error_message: Option<String>,
+    /// When it happened.
+    pub created_at: Instant,
+    /// When it was done with.
+    pub processed_at: Option<Instant>,
+}

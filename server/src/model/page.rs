@@ -1,0 +1,85 @@
+//! Pages of lists: newest first, by id, with a token that is bound to its filters.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{Error, Result};
+
+/// How many items a page holds when nobody says.
+const DEFAULT_SIZE: u32 = 50;
+
+/// Where a page begins and how long it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Only items with a smaller id.
+    pub before: Option<Uuid>,
+    /// Items at most.
+    pub size: u32,
+    filters: [u8; 8],
+}
+
+/// One page of a list.
+#[derive(Clone, Debug)]
+pub struct Paged<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Token of the next page; empty on the last.
+    pub next: String,
+}
+
+impl Page {
+    /// Reads a page request. `filters` is everything else that was asked for: a token made under other filters is
+    /// refused, because going on with it would skip or repeat items.
+    pub fn parse(size: Option<i32>, token: Option<&str>, filters: &str) -> Result<Page> {
+        let digest = Sha256::digest(filters.as_bytes());
+        let filters: [u8; 8] = std::array::from_fn(|at| digest[at]);
+        let before = match token.filter(|token| !token.is_empty()) {
+            None => None,
+            Some(token) => Some(read(token, filters).ok_or_else(|| {
+                Error::invalid("page_token", "must be the next_page_token of a page with the same filters")
+            })?),
+        };
+        Ok(Page { before, size: size.map_or(DEFAULT_SIZE, |size| size.clamp(1, 200) as u32), filters })
+    }
+
+    /// Makes a page of what was read: one item more than [`Page::size`] says whether there is another page.
+    pub fn cut<T>(&self, mut items: Vec<T>, id: impl Fn(&T) -> Uuid) -> Paged<T> {
+        let more = items.len() > self.size as usize;
+        items.truncate(self.size as usize);
+        let next = match items.last() {
+            Some(last) if more => {
+                let mut token = self.filters.to_vec();
+                token.extend_from_slice(id(last).as_bytes());
+                URL_SAFE_NO_PAD.encode(token)
+            }
+            _ => String::new(),
+        };
+        Paged { items, next }
+    }
+}
+
+fn read(token: &str, filters: [u8; 8]) -> Option<Uuid> {
+    let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+    let (bound, id) = bytes.split_at_checked(8)?;
+    (bound == filters).then(|| Uuid::from_slice(id).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_continues_its_own_list_and_no_other() {
+        let ids: Vec<Uuid> = (0..4).map(|_| Uuid::now_v7()).collect();
+        let page = Page::parse(Some(3), None, "month=2024-01").unwrap();
+        let cut = page.cut(ids.clone(), |id| *id);
+        assert_eq!(cut.items.len(), 3);
+        let next = Page::parse(Some(3), Some(&cut.next), "month=2024-01").unwrap();
+        assert_eq!(next.before, Some(ids[2]));
+        assert!(Page::parse(Some(3), Some(&cut.next), "month=2024-02").is_err());
+        assert!(Page::parse(Some(3), Some("nonsense"), "").is_err());
+        assert!(page.cut(ids[..3].to_vec(), |id| *id).next.is_empty());
+    }
+}

@@ -1,0 +1,255 @@
+//! The only place that asks which database it is: how to connect, what to check, how rows are locked.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, Statement, TransactionOptions,
+    Value,
+};
+use sea_orm::{RuntimeErr, sqlx};
+use upbridge_migrations::Direction;
+
+use super::{Options, code, fault};
+use crate::model::{Error, Result};
+
+/// Older versions have a bug in WAL recovery that can lose a committed transaction.
+const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
+
+/// Which database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// An embedded file.
+    Sqlite,
+    /// A server that hubs can share.
+    Postgres,
+}
+
+/// A claim on a SQLite file; released when the process ends, however it ends.
+pub struct FileLock(#[allow(dead_code)] File); // never read: it is held open for its lock
+
+impl Dialect {
+    /// Reads the database's kind from its URL.
+    pub fn of(url: &str) -> Result<Dialect> {
+        match url.split_once("://").map(|(scheme, _)| scheme) {
+            Some("sqlite") if sqlite_path(url).is_some() => Ok(Dialect::Sqlite),
+            Some("postgres" | "postgresql") => Ok(Dialect::Postgres),
+            _ => Err(Error::invalid(
+                "DATABASE_URL",
+                "must be sqlite://<file>?mode=rwc or postgres://<user>@<host>/<database>",
+            )),
+        }
+    }
+
+    /// The database's name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => "sqlite",
+            Dialect::Postgres => "postgres",
+        }
+    }
+
+    fn backend(self) -> DbBackend {
+        match self {
+            Dialect::Sqlite => DbBackend::Sqlite,
+            Dialect::Postgres => DbBackend::Postgres,
+        }
+    }
+
+    /// A statement with `$1` placeholders, which both databases read.
+    pub fn statement(self, sql: impl Into<String>, values: impl IntoIterator<Item = Value>) -> Statement {
+        Statement::from_sql_and_values(self.backend(), sql, values)
+    }
+
+    /// Claims a SQLite file for this process: its caches and its one writer would be wrong beside another hub.
+    pub fn claim(self, url: &str) -> Result<Option<FileLock>> {
+        let Some(path) = sqlite_path(url).filter(|_| self == Dialect::Sqlite) else { return Ok(None) };
+        let broken = |error: std::io::Error| Error::unavailable(format!("{}: {error}", path.display()));
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            std::fs::create_dir_all(directory).map_err(broken)?;
+        }
+        let mut lock_path = path.clone().into_os_string();
+        lock_path.push(".lock");
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(Path::new(&lock_path)).map_err(broken)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(FileLock(file))),
+            Err(TryLockError::WouldBlock) => Err(Error::invalid(
+                "DATABASE_URL",
+                format!("names {}, which another hub is using; several hubs need PostgreSQL", path.display()),
+            )),
+            Err(TryLockError::Error(error)) => Err(broken(error)),
+        }
+    }
+
+    /// Opens the one connection that writes.
+    pub async fn connect_writer(self, options: &Options) -> Result<DatabaseConnection> {
+        self.connect(options, 1, false).await
+    }
+
+    /// Opens the pool that reads; on SQLite it cannot write.
+    pub async fn connect_readers(self, options: &Options) -> Result<DatabaseConnection> {
+        self.connect(options, options.read_connections, true).await
+    }
+
+    async fn connect(self, options: &Options, connections: u32, only_reads: bool) -> Result<DatabaseConnection> {
+        let wait = options.wait;
+        let mut connect = ConnectOptions::new(&options.url);
+        connect.max_connections(connections).min_connections(1).acquire_timeout(wait).sqlx_logging(false);
+        // A broken connection is noticed by its next statement; a ping before each would double every read.
+        connect.test_before_acquire(false);
+        match self {
+            Dialect::Sqlite => {
+                connect.map_sqlx_sqlite_opts(move |sqlite| {
+                    let sqlite = sqlite
+                        .journal_mode(SqliteJournalMode::Wal)
+                        .synchronous(SqliteSynchronous::Full)
+                        .busy_timeout(wait)
+                        .foreign_keys(true)
+                        .statement_cache_capacity(256)
+                        .pragma("cache_size", "-16384")
+                        .pragma("temp_store", "memory")
+                        .pragma("journal_size_limit", "67108864");
+                    if only_reads { sqlite.pragma("query_only", "on") } else { sqlite }
+                });
+            }
+            Dialect::Postgres => {
+                connect.map_sqlx_postgres_opts(|postgres| {
+                    postgres.application_name("upbridge").statement_cache_capacity(256)
+                });
+            }
+        }
+        Database::connect(connect).await.map_err(|error| match &error {
+            // The URL may hold a password, and sqlx repeats it in this error.
+            DbErr::Conn(RuntimeErr::SqlxError(inner)) if matches!(&**inner, sqlx::Error::Configuration(_)) => {
+                Error::invalid("DATABASE_URL", "cannot be read")
+            }
+            _ => fault(error),
+        })
+    }
+
+    /// Brings the schema up or down, one process at a time.
+    pub async fn migrate(self, write: &DatabaseConnection, options: &Options, direction: Direction) -> Result<()> {
+        let lock = match self {
+            Dialect::Sqlite => write.clone(),
+            Dialect::Postgres => self.connect(options, 1, false).await?,
+        };
+        upbridge_migrations::migrate(write, &lock, direction).await.map_err(fault)
+    }
+
+    /// Reads back what durability rests on.
+    pub async fn check(self, connection: &DatabaseConnection) -> Result<()> {
+        if self == Dialect::Postgres {
+            return Ok(());
+        }
+        let version: String = self.one(connection, "SELECT sqlite_version()").await?;
+        let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        if (next(), next(), next()) < OLDEST_SQLITE {
+            return Err(Error::internal(format!("SQLite {version} is older than 3.51.3")));
+        }
+        let mode: String = self.one(connection, "PRAGMA journal_mode").await?;
+        let synchronous: i64 = self.one(connection, "PRAGMA synchronous").await?;
+        let foreign_keys: i64 = self.one(connection, "PRAGMA foreign_keys").await?;
+        match (mode.as_str(), synchronous, foreign_keys) {
+            ("wal", 2, 1) => Ok(()),
+            found => {
+                Err(Error::internal(format!("SQLite runs with (journal_mode, synchronous, foreign_keys) = {found:?}")))
+            }
+        }
+    }
+
+    async fn one<T: sea_orm::TryGetable>(self, connection: &DatabaseConnection, sql: &str) -> Result<T> {
+        let row = connection.query_one_raw(self.statement(sql, [])).await.map_err(fault)?;
+        row.ok_or_else(|| Error::internal(format!("{sql} has no answer")))?.try_get_by_index(0).map_err(fault)
+    }
+
+    /// How a write transaction begins. SQLite must take the write lock at once: a transaction that reads first and
+    /// writes later fails with "database is locked" whatever the busy timeout.
+    pub fn write_transaction(self) -> TransactionOptions {
+        TransactionOptions {
+            sqlite_transaction_mode: Some(sea_orm::SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        }
+    }
+
+    /// The clause that holds the rows of `table` until the transaction ends. SQLite has one writer and needs none.
+    pub fn hold_rows(self, table: &str) -> String {
+        match self {
+            Dialect::Sqlite => String::new(),
+            Dialect::Postgres => format!(" FOR NO KEY UPDATE OF {table}"),
+        }
+    }
+}
+
+/// Rows of `columns` values a statement may insert: SQLite binds 32,766 values, PostgreSQL 65,535.
+pub fn rows_per_insert(columns: usize) -> usize {
+    (30_000 / columns).max(1)
+}
+
+/// Whether the database is locked, full or gone, so that the same call may succeed later.
+pub fn is_unavailable(error: &DbErr) -> bool {
+    match error {
+        DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => true,
+        DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner)) => match &**inner {
+            sqlx::Error::Database(_) => code(error).is_some_and(|code| is_unavailable_code(&code)),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => true,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// SQLite's result codes are numbers, extended ones with the primary in the low byte; PostgreSQL's have 5 characters.
+fn is_unavailable_code(code: &str) -> bool {
+    if code.len() == 5 && !code.starts_with(|letter: char| letter == '-') && code.parse::<u32>().is_err() {
+        return is_unavailable_sqlstate(code);
+    }
+    match code.parse::<u32>() {
+        // BUSY, LOCKED, NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB
+        Ok(number) if code.len() < 5 => matches!(number & 0xff, 5 | 6 | 7 | 8 | 10 | 11 | 13 | 14 | 15 | 26),
+        _ => is_unavailable_sqlstate(code),
+    }
+}
+
+fn is_unavailable_sqlstate(code: &str) -> bool {
+    // Connection lost, resources short, operator intervention, read-only server, serialization failure, deadlock.
+    ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+        || ["25006", "40001", "40P01", "55P03"].contains(&code)
+}
+
+/// The file of a SQLite URL; `None` for a database in memory, which cannot be shared by a writer and readers.
+fn sqlite_path(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix("sqlite://")?.split('?').next()?;
+    (!path.is_empty() && path != ":memory:").then(|| PathBuf::from(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_its_database() {
+        assert_eq!(Dialect::of("sqlite://data/upbridge.db?mode=rwc").ok(), Some(Dialect::Sqlite));
+        assert_eq!(Dialect::of("postgres://a@b/c").ok(), Some(Dialect::Postgres));
+        for bad in ["sqlite::memory:", "sqlite://:memory:", "mysql://a", "", "data.db"] {
+            assert!(Dialect::of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_is_locked_full_or_gone_is_told_from_a_mistake() {
+        for code in ["5", "6", "10", "13", "14", "517", "778", "3338", "08006", "53100", "57P01", "40P01", "25006"] {
+            assert!(is_unavailable_code(code), "{code}");
+        }
+        for code in ["1", "19", "787", "1555", "2067", "23505", "42601", "22P02"] {
+            assert!(!is_unavailable_code(code), "{code}");
+        }
+    }
+}

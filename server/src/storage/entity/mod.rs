@@ -1,0 +1,11 @@
+//! One entity per table, known to this room alone. Words are checked where rows become the model.
+
+pub mod audit;
+pub mod plan;
+pub mod session;
+pub mod subscription;
+pub mod sync_event;
+pub mod usage;
+pub mod usage_monthly;
+pub mod usage_revision;
+pub mod user;

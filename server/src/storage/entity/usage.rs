@@ -1,0 +1,30 @@
+//! The usage ledger.
+
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "creatorup_usage")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub user_id: Uuid,
+    pub creatorup_user_id: String,
+    pub batch_name: String,
+    pub batch_type: String,
+    pub usage_type: String,
+    pub usage_amount: i32,
+    pub month_year: String,
+    pub completed_at: DateTimeUtc,
+    pub completion_reported: bool,
+    pub metadata: Option<Json>,
+    pub idempotency_key: Option<String>,
+    pub source: String,
+    pub revision: i32,
+    pub synced_at: DateTimeUtc,
+    pub created_at: DateTimeUtc,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

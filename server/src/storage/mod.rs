@@ -1,0 +1,181 @@
+//! How things are kept: the only room that knows SeaORM.
+//!
+//! The cast: [`Store`] holds a pool of readers and the one [`Writer`](writer::Writer); [`WriteTx`](tx::WriteTx) is
+//! what a write is made in, and the only key to events; [`dialect`] is the only place that asks which database it
+//! is. Functions of the other files take a connection or a `&mut WriteTx` and never open a transaction.
+//!
+//! Guaranteed: a write that was answered is on disk (SQLite `synchronous=FULL`, PostgreSQL `synchronous_commit`);
+//! a write and its events commit together or not at all; a read made after an answer sees the write.
+//! Not guaranteed: reads on several hubs see each other's newest writes in the caches of `domain` at once.
+
+pub mod audit;
+pub mod dialect;
+mod entity;
+pub mod plan;
+mod row;
+pub mod session;
+pub mod subscription;
+pub mod sync_event;
+pub mod tx;
+pub mod usage;
+pub mod user;
+pub mod writer;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, RuntimeErr, SqlErr};
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{Error, Result};
+use dialect::{Dialect, FileLock};
+pub use tx::WriteTx;
+use writer::Writer;
+pub use writer::{Batch, Lane};
+
+/// The database of one hub.
+pub struct Store {
+    dialect: Dialect,
+    read: DatabaseConnection,
+    write: DatabaseConnection,
+    writer: Writer,
+    _lock: Option<FileLock>,
+}
+
+/// How to open a [`Store`].
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `sqlite://path?mode=rwc` or `postgres://…`.
+    pub url: String,
+    /// Connections for reading, at most.
+    pub read_connections: u32,
+    /// How long to wait for a connection, or for a locked database.
+    pub wait: Duration,
+}
+
+impl Store {
+    /// Connects, brings the schema up to date, and starts the writer, which ends with `stop` after its queue is empty.
+    ///
+    /// On SQLite the file is claimed for this process, the pragmas are read back and the library's version is
+    /// checked: a hub that could lose an acknowledged write does not start.
+    pub async fn open(options: &Options, stop: CancellationToken) -> Result<Store> {
+        let dialect = Dialect::of(&options.url)?;
+        let lock = dialect.claim(&options.url)?;
+        let write = dialect.connect_writer(options).await?;
+        dialect.migrate(&write, options, upbridge_migrations::Direction::Up).await?;
+        let read = dialect.connect_readers(options).await?;
+        dialect.check(&read).await?;
+        dialect.check(&write).await?;
+        let writer = Writer::start(write.clone(), stop);
+        Ok(Store { dialect, read, write, writer, _lock: lock })
+    }
+
+    /// The readers.
+    pub fn read(&self) -> &DatabaseConnection {
+        &self.read
+    }
+
+    /// Which database this is, for people.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Makes a write: runs `work` in a transaction it may share with other callers, and answers after COMMIT.
+    ///
+    /// `work` may run more than once, each time on a transaction that has nothing of it, so it must do nothing but
+    /// read and write through its [`WriteTx`]. An error undoes it.
+    pub async fn write<A, T, W>(&self, input: A, work: W) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+        W: for<'a> Fn(&'a mut WriteTx, &'a A) -> BoxFuture<'a, Result<T>> + Send + 'static,
+    {
+        self.writer.write(input, work).await
+    }
+
+    /// Opens a lane: writes of one kind that are made as a set, whoever asked for them.
+    pub fn lane<B: Batch>(&self, batch: B) -> Lane<B> {
+        Lane::new(batch, &self.writer)
+    }
+
+    /// Asks the database for one row and says how long it took, or that it is gone.
+    pub async fn ping(&self) -> Result<Duration> {
+        let begun = Instant::now();
+        let ping = async {
+            self.read.query_one_raw(self.dialect.statement("SELECT 1", [])).await?;
+            Ok::<_, DbErr>(())
+        };
+        tokio::time::timeout(Duration::from_secs(2), ping)
+            .await
+            .map_err(|_| Error::unavailable("the database did not answer within 2 s"))?
+            .map_err(fault)?;
+        Ok(begun.elapsed())
+    }
+
+    /// Closes every connection, after the writer has ended.
+    pub async fn close(&self) {
+        self.writer.ended().await;
+        for connection in [&self.read, &self.write] {
+            if let Err(error) = connection.clone().close().await {
+                tracing::warn!(%error, "the database did not close cleanly");
+            }
+        }
+    }
+}
+
+/// Runs a migration command without opening the store.
+pub async fn migrate(options: &Options, direction: upbridge_migrations::Direction) -> Result<()> {
+    let dialect = Dialect::of(&options.url)?;
+    let _lock = dialect.claim(&options.url)?;
+    let write = dialect.connect_writer(options).await?;
+    dialect.migrate(&write, options, direction).await
+}
+
+/// Lists the migrations and whether they are applied.
+pub async fn migration_status(options: &Options) -> Result<Vec<upbridge_migrations::Standing>> {
+    let dialect = Dialect::of(&options.url)?;
+    let write = dialect.connect_writer(options).await?;
+    upbridge_migrations::status(&write).await.map_err(fault)
+}
+
+/// What a database error means: 503 for a database that is locked, full or gone, 500 for our own mistake.
+pub fn fault(error: DbErr) -> Error {
+    if dialect::is_unavailable(&error) { Error::unavailable(&error) } else { Error::internal(&error) }
+}
+
+/// A deadlock or a serialization failure with another hub: the same transaction may succeed at once.
+fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::Unavailable { context } if context.contains("deadlock detected") || context.contains("could not serialize"))
+}
+
+/// What a failed insert or update means: a broken unique constraint is the field it protects.
+///
+/// `fields` are the candidates; the one whose name the database's message contains is meant.
+fn taken(error: DbErr, fields: &[&'static str]) -> Error {
+    match error.sql_err() {
+        Some(SqlErr::UniqueConstraintViolation(message)) => {
+            match fields.iter().find(|field| message.contains(**field)) {
+                Some(field) => Error::Taken { field },
+                None => Error::internal(message),
+            }
+        }
+        _ => fault(error),
+    }
+}
+
+/// Awaits a query and gives its error a meaning.
+async fn asked<T>(query: impl Future<Output = Result<T, DbErr>>) -> Result<T> {
+    query.await.map_err(fault)
+}
+
+/// The database's own error code, when the error came from the database.
+fn code(error: &DbErr) -> Option<String> {
+    let (DbErr::Exec(RuntimeErr::SqlxError(inner))
+    | DbErr::Query(RuntimeErr::SqlxError(inner))
+    | DbErr::Conn(RuntimeErr::SqlxError(inner))) = error
+    else {
+        return None;
+    };
+    Some(inner.as_database_error()?.code()?.into_owned())
+}

@@ -1,0 +1,228 @@
+//! The usage ledger, its revisions, and its monthly sums.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+    Value,
+};
+use uuid::Uuid;
+
+use super::dialect::rows_per_insert;
+use super::entity::{usage, usage_monthly, usage_revision};
+use super::{WriteTx, asked};
+use crate::model::page::Page;
+use crate::model::usage::{MonthlySum, Record, Report, UsageFilter};
+use crate::model::{Error, Instant, Month, Result};
+
+/// Reads, for each report, the records it could be about: at most one by key, one by natural key without a key,
+/// one by natural key with a key, and the oldest of the same names that was opened and not completed.
+///
+/// One statement for all reports, each lookup a seek in its own index; which of the found it is, is the model's rule.
+pub async fn candidates(tx: &WriteTx, reports: &[&Report]) -> Result<Vec<Vec<Record>>> {
+    const COLUMNS: usize = 7;
+    let mut found: Vec<Vec<Record>> = reports.iter().map(|_| Vec::new()).collect();
+    let size = rows_per_insert(COLUMNS);
+    for (chunk, reports) in reports.chunks(size).enumerate() {
+        let mut sql = String::from(
+            "WITH report (n, user_id, batch_name, batch_type, usage_type, month_year, idempotency_key) AS (VALUES ",
+        );
+        let mut values: Vec<Value> = Vec::with_capacity(reports.len() * COLUMNS);
+        for (n, report) in reports.iter().enumerate() {
+            sql.push_str(if n == 0 { "(" } else { ", (" });
+            for place in 1..=COLUMNS {
+                sql.push_str(if place == 1 { "$" } else { ", $" });
+                sql.push_str(&(n * COLUMNS + place).to_string());
+            }
+            sql.push(')');
+            values.extend([
+                (n as i32).into(),
+                report.user_id.into(),
+                report.batch_name.as_str().into(),
+                report.batch_type.as_str().into(),
+                report.usage_type.as_str().into(),
+                report.month().to_string().into(),
+                report.key.clone().into(),
+            ]);
+        }
+        sql.push_str(CANDIDATES);
+        let rows = asked(tx.reader().query_all_raw(tx.dialect().statement(sql, values))).await?;
+        for row in rows {
+            let n: i32 = row.try_get("", "n").map_err(super::fault)?;
+            let record = usage::Model::from_query_result(&row, "").map_err(super::fault)?;
+            found[chunk * size + n as usize].push(record.try_into()?);
+        }
+    }
+    Ok(found)
+}
+
+const CANDIDATES: &str = ") \
+    SELECT report.n AS n, u.* FROM report JOIN creatorup_usage u ON u.id IN (\
+    (SELECT id FROM creatorup_usage a WHERE a.user_id = report.user_id AND a.idempotency_key = report.idempotency_key), \
+    (SELECT id FROM creatorup_usage b WHERE b.user_id = report.user_id AND b.batch_name = report.batch_name \
+     AND b.batch_type = report.batch_type AND b.usage_type = report.usage_type AND b.month_year = report.month_year \
+     AND b.idempotency_key IS NULL), \
+    (SELECT id FROM creatorup_usage c WHERE report.idempotency_key IS NULL AND c.user_id = report.user_id \
+     AND c.batch_name = report.batch_name AND c.batch_type = report.batch_type AND c.usage_type = report.usage_type \
+     AND c.month_year = report.month_year AND c.idempotency_key IS NOT NULL ORDER BY c.id DESC LIMIT 1), \
+    (SELECT id FROM creatorup_usage d WHERE d.user_id = report.user_id AND d.batch_name = report.batch_name \
+     AND d.batch_type = report.batch_type AND d.usage_type = report.usage_type AND d.idempotency_key IS NULL \
+     AND NOT d.completion_reported ORDER BY d.id LIMIT 1))";
+
+/// Adds records.
+pub async fn insert(tx: &mut WriteTx, records: &[Record]) -> Result<()> {
+    for chunk in records.chunks(rows_per_insert(16)) {
+        let insert = usage::Entity::insert_many(chunk.iter().map(row));
+        asked(insert.exec_without_returning(tx.connection())).await?;
+    }
+    Ok(())
+}
+
+/// Replaces a record by its amended self and keeps the old values as a revision.
+pub async fn amend(tx: &mut WriteTx, old: &Record, new: &Record) -> Result<()> {
+    let revision = usage_revision::ActiveModel {
+        id: Set(Uuid::now_v7()),
+        usage_id: Set(old.id),
+        revision: Set(old.revision),
+        batch_name: Set(old.batch_name.clone()),
+        batch_type: Set(old.batch_type.clone()),
+        usage_type: Set(old.usage_type.clone()),
+        usage_amount: Set(old.amount),
+        month_year: Set(old.month.to_string()),
+        completed_at: Set(old.completed_at),
+        completion_reported: Set(old.completion_reported),
+        metadata: Set(old.metadata.clone()),
+        idempotency_key: Set(old.key.clone()),
+        replaced_at: Set(new.synced_at),
+    };
+    asked(usage_revision::Entity::insert(revision).exec_without_returning(tx.connection())).await?;
+    asked(usage::Entity::update(row(new)).exec(tx.connection())).await.map(drop)
+}
+
+fn row(record: &Record) -> usage::ActiveModel {
+    usage::ActiveModel {
+        id: Set(record.id),
+        user_id: Set(record.user_id),
+        creatorup_user_id: Set(record.creatorup_user_id.clone()),
+        batch_name: Set(record.batch_name.clone()),
+        batch_type: Set(record.batch_type.clone()),
+        usage_type: Set(record.usage_type.clone()),
+        usage_amount: Set(record.amount),
+        month_year: Set(record.month.to_string()),
+        completed_at: Set(record.completed_at),
+        completion_reported: Set(record.completion_reported),
+        metadata: Set(record.metadata.clone()),
+        idempotency_key: Set(record.key.clone()),
+        source: Set(record.source.clone()),
+        revision: Set(record.revision),
+        synced_at: Set(record.synced_at),
+        created_at: Set(record.created_at),
+    }
+}
+
+/// What a monthly sum is kept by: user, month, usage type, batch type.
+pub type SumKey = (Uuid, Month, String, String);
+
+/// Adds to the monthly sums. In the order of the keys, so that two hubs never wait for each other.
+pub async fn add_to_sums(tx: &mut WriteTx, deltas: &BTreeMap<SumKey, (i64, i64)>, now: Instant) -> Result<()> {
+    use usage_monthly::Column;
+    let deltas: Vec<_> = deltas.iter().filter(|(_, delta)| **delta != (0, 0)).collect();
+    for chunk in deltas.chunks(rows_per_insert(7)) {
+        let rows = chunk.iter().map(|((user_id, month, usage_type, batch_type), (amount, batches))| {
+            usage_monthly::ActiveModel {
+                user_id: Set(*user_id),
+                month_year: Set(month.to_string()),
+                usage_type: Set(usage_type.clone()),
+                batch_type: Set(batch_type.clone()),
+                amount: Set(*amount),
+                batches: Set(*batches),
+                updated_at: Set(now),
+            }
+        });
+        let sum = |column: Column| Expr::col((usage_monthly::Entity, column)).add(Expr::col(("excluded", column)));
+        let add = OnConflict::columns([Column::UserId, Column::MonthYear, Column::UsageType, Column::BatchType])
+            .value(Column::Amount, sum(Column::Amount))
+            .value(Column::Batches, sum(Column::Batches))
+            .update_column(Column::UpdatedAt)
+            .to_owned();
+        let insert = usage_monthly::Entity::insert_many(rows).on_conflict(add);
+        asked(insert.exec_without_returning(tx.connection())).await?;
+    }
+    Ok(())
+}
+
+/// The units users have used, by user, month and usage type.
+pub async fn used<C: ConnectionTrait>(
+    connection: &C,
+    users: &[Uuid],
+    months: &[Month],
+) -> Result<HashMap<(Uuid, Month, String), i64>> {
+    use usage_monthly::Column;
+    let query = usage_monthly::Entity::find()
+        .filter(Column::UserId.is_in(users.iter().copied()))
+        .filter(Column::MonthYear.is_in(months.iter().map(Month::to_string)));
+    let mut used = HashMap::new();
+    for row in asked(query.all(connection)).await? {
+        let month = Month::parse(&row.month_year).ok_or_else(|| Error::internal("a sum of no month"))?;
+        *used.entry((row.user_id, month, row.usage_type)).or_insert(0) += row.amount;
+    }
+    Ok(used)
+}
+
+/// A user's sums of a month, by usage type and batch type. Types whose batches have all moved elsewhere are left out.
+pub async fn monthly<C: ConnectionTrait>(connection: &C, user_id: Uuid, month: Month) -> Result<Vec<MonthlySum>> {
+    use usage_monthly::Column;
+    let query = usage_monthly::Entity::find()
+        .filter(Column::UserId.eq(user_id))
+        .filter(Column::MonthYear.eq(month.to_string()))
+        .filter(Column::Batches.gt(0))
+        .order_by_asc(Column::UsageType)
+        .order_by_asc(Column::BatchType);
+    let sum = |row: usage_monthly::Model| MonthlySum {
+        usage_type: row.usage_type,
+        batch_type: row.batch_type,
+        amount: row.amount,
+        batches: row.batches,
+    };
+    Ok(asked(query.all(connection)).await?.into_iter().map(sum).collect())
+}
+
+/// Makes every monthly sum anew from the ledger, and says how many there are.
+pub async fn rebuild_sums(tx: &mut WriteTx, now: Instant) -> Result<u64> {
+    asked(usage_monthly::Entity::delete_many().exec(tx.connection())).await?;
+    let rebuild = tx.dialect().statement(
+        "INSERT INTO usage_monthly (user_id, month_year, usage_type, batch_type, amount, batches, updated_at) \
+         SELECT user_id, month_year, usage_type, batch_type, SUM(usage_amount), COUNT(*), $1 \
+         FROM creatorup_usage GROUP BY user_id, month_year, usage_type, batch_type",
+        [now.into()],
+    );
+    Ok(asked(tx.connection().execute_raw(rebuild)).await?.rows_affected())
+}
+
+/// A page of a user's records, newest first, with one more than asked for when there are more.
+pub async fn list<C: ConnectionTrait>(
+    connection: &C,
+    user_id: Uuid,
+    filter: &UsageFilter,
+    page: &Page,
+) -> Result<Vec<Record>> {
+    use usage::Column;
+    let mut query = usage::Entity::find()
+        .filter(Column::UserId.eq(user_id))
+        .order_by_desc(Column::Id)
+        .limit(u64::from(page.size) + 1);
+    if let Some(before) = page.before {
+        query = query.filter(Column::Id.lt(before));
+    }
+    if let Some(month) = filter.month {
+        query = query.filter(Column::MonthYear.eq(month.to_string()));
+    }
+    if let Some(usage_type) = &filter.usage_type {
+        query = query.filter(Column::UsageType.eq(usage_type));
+    }
+    if let Some(batch_type) = &filter.batch_type {
+        query = query.filter(Column::BatchType.eq(batch_type));
+    }
+    asked(query.all(connection)).await?.into_iter().map(Record::try_from).collect()
+}

@@ -1,0 +1,151 @@
+//! What the hub tells about itself: log files, the access log, and metrics.
+//!
+//! `app.log` holds what happened, `error.log` its errors alone, `access.log` a line for every request. Files are
+//! opened for appending and written off the async threads, line by line, so `tail -f` and logrotate's `copytruncate`
+//! work. No secret is ever a field: handlers log ids, and types that hold secrets have no `Debug` that shows them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tonic::Code;
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
+use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+use upbridge_proto::schema::Schema;
+
+use crate::front::code_name;
+
+/// Target of the access log's lines.
+pub const ACCESS: &str = "access";
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// An object a line.
+    Json,
+}
+
+/// How much is logged, and where.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// Directory of the files; `None` for standard error alone.
+    pub directory: Option<std::path::PathBuf>,
+    /// The least level that is logged.
+    pub level: Level,
+    /// How lines are written.
+    pub format: Format,
+}
+
+/// Keeps the log's writers alive; dropping it writes what is left.
+pub struct LogGuard(#[allow(dead_code)] Vec<WorkerGuard>); // never read: dropping it is its use
+
+/// Starts logging for this process.
+pub fn start_logging(options: &LogOptions) -> anyhow::Result<LogGuard> {
+    let mut guards = Vec::new();
+    let level = LevelFilter::from_level(options.level);
+    // Libraries speak up only when something is wrong.
+    let app = || {
+        Targets::new()
+            .with_default(LevelFilter::WARN.min(level))
+            .with_target("upbridge", level)
+            .with_target("upbridge_server", level)
+    };
+    let mut layers = vec![layer(options.format, std::io::stderr, true).with_filter(app()).boxed()];
+    if let Some(directory) = &options.directory {
+        std::fs::create_dir_all(directory)?;
+        let mut file = |name: &str| file(directory, name, &mut guards);
+        layers.push(layer(options.format, file("app.log"), false).with_filter(app()).boxed());
+        layers.push(
+            layer(options.format, file("error.log"), false).with_filter(app()).with_filter(LevelFilter::ERROR).boxed(),
+        );
+        let access = filter_fn(|metadata| metadata.target() == ACCESS || metadata.is_span());
+        layers.push(layer(options.format, file("access.log"), false).with_filter(access).boxed());
+    }
+    tracing_subscriber::registry().with(layers).try_init()?;
+    Ok(LogGuard(guards))
+}
+
+fn layer<S, W>(format: Format, writer: W, colour: bool) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
+    let colour = colour && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    match format {
+        Format::Text => fmt::layer().with_writer(writer).with_ansi(colour).boxed(),
+        Format::Json => fmt::layer().json().with_writer(writer).boxed(),
+    }
+}
+
+fn file(directory: &Path, name: &str, guards: &mut Vec<WorkerGuard>) -> NonBlocking {
+    let (writer, guard) = tracing_appender::non_blocking(tracing_appender::rolling::never(directory, name));
+    guards.push(guard);
+    writer
+}
+
+/// The metrics of one hub. Handles are made once, so counting a call looks nothing up.
+pub struct Meters {
+    handle: PrometheusHandle,
+    calls: Vec<CallMeter>,
+}
+
+struct CallMeter {
+    seconds: Histogram,
+    codes: Vec<Counter>,
+}
+
+/// Seconds; an answer within 300 µs and one of 10 s both have a bucket of their own.
+const BUCKETS: &[f64] = &[0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0];
+
+impl Meters {
+    /// Makes the metrics of every method.
+    pub fn new() -> anyhow::Result<Arc<Meters>> {
+        let builder =
+            PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS)?;
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        let calls = metrics::with_local_recorder(&recorder, || {
+            metrics::describe_counter!("upbridge_rpc_calls_total", "Calls by method and gRPC code.");
+            metrics::describe_histogram!("upbridge_rpc_duration_seconds", "Time to the answer by method.");
+            metrics::gauge!("upbridge_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+            Schema::get().methods.iter().map(|method| meter(&method.path)).collect()
+        });
+        Ok(Arc::new(Meters { handle, calls }))
+    }
+
+    /// Counts a call of the method at that index of the schema.
+    pub fn call(&self, method: usize, code: Code, took: Duration) {
+        if let Some(meter) = self.calls.get(method) {
+            meter.seconds.record(took.as_secs_f64());
+            if let Some(counter) = meter.codes.get(code as usize) {
+                counter.increment(1);
+            }
+        }
+    }
+
+    /// The metrics in Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+}
+
+fn meter(path: &'static str) -> CallMeter {
+    let rpc = path.trim_start_matches('/');
+    CallMeter {
+        seconds: metrics::histogram!("upbridge_rpc_duration_seconds", "rpc" => rpc),
+        codes: (0..=16)
+            .map(|code| metrics::counter!("upbridge_rpc_calls_total", "rpc" => rpc, "code" => code_name(Code::from_i32(code))))
+            .collect(),
+    }
+}
