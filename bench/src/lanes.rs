@@ -27,10 +27,17 @@ pub async fn of_users<L>(port: u16, users: &[User], lane: impl Fn(Channel, &User
     users.iter().enumerate().map(|(index, user)| lane(channels[index % CONNECTIONS].clone(), user)).collect()
 }
 
-/// Lanes to the reference, with a token as long as the hub's.
-pub async fn of_bare(port: u16) -> Result<Vec<VerifyToken>> {
-    let user = User { id: bare::USER_ID.to_owned(), token: "x".repeat(400) };
-    of_users(port, &vec![user; LANES], VerifyToken::new).await
+/// Lanes to the reference, with the tokens that the subject is sent: headers cost by their length and variety.
+pub async fn of_bare(port: u16, users: &[User]) -> Result<Vec<VerifyToken>> {
+    of_users(port, users, |channel, user| {
+        VerifyToken::new(channel, &User { id: bare::USER_ID.to_owned(), token: user.token.clone() })
+    })
+    .await
+}
+
+/// Users for the reference alone, with tokens as long as the hub's.
+pub fn of_nobody() -> Vec<User> {
+    (0..LANES).map(|index| User { id: bare::USER_ID.to_owned(), token: format!("{index:0>400}") }).collect()
 }
 
 /// A request by the user of that token, with a deadline as every caller should have one.

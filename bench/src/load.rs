@@ -124,7 +124,13 @@ pub async fn compare<R: Lane, S: Lane>(
 ) -> Result<Comparison> {
     let (mut references, mut subjects, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=pace.rounds {
-        let (of_reference, of_subject) = (reference.round(pace).await?, subject.round(pace).await?);
+        // Whoever comes second finds a warmer machine, so they take turns at that too.
+        let (of_reference, of_subject) = if round.is_multiple_of(2) {
+            let of_subject = subject.round(pace).await?;
+            (reference.round(pace).await?, of_subject)
+        } else {
+            (reference.round(pace).await?, subject.round(pace).await?)
+        };
         ratios.push(of_subject.per_second / of_reference.per_second);
         eprintln!(
             "  round {round} of {}: {} {:.0}/s, {} {:.0}/s",

@@ -63,7 +63,7 @@ impl Report {
     pub fn absolute(&mut self, what: &str, figure: f64, unit: &'static str, target: Target) {
         self.push(Row {
             what: what.to_owned(),
-            figure: format!("{figure:.1} {unit}"),
+            figure: judgement(figure, unit),
             latency: "–".to_owned(),
             cpu: "–".to_owned(),
             reference: "–".to_owned(),
@@ -74,7 +74,7 @@ impl Report {
     }
 
     fn push(&mut self, row: Row) {
-        eprintln!("  {}: {}", row.what, judgement(&row));
+        eprintln!("  {}: {}", row.what, judgement(row.judged, row.unit));
         self.rows.push(row);
     }
 
@@ -93,7 +93,7 @@ impl Report {
                 Some(false) => "**FAIL**",
                 None => "",
             };
-            let judged = judgement(row);
+            let judged = judgement(row.judged, row.unit);
             writeln!(text, "| {what} | {figure} | {latency} | {cpu} | {reference} | {judged} | {target} | {mark} |")
                 .expect("a String takes everything");
         }
@@ -101,8 +101,8 @@ impl Report {
     }
 }
 
-fn judgement(row: &Row) -> String {
-    if row.unit == "×" { format!("{:.2} ×", row.judged) } else { format!("{:.1} {}", row.judged, row.unit) }
+fn judgement(figure: f64, unit: &str) -> String {
+    if unit == "×" { format!("{figure:.2} ×") } else { format!("{figure:.1} {unit}") }
 }
 
 fn per_second(rate: f64, what: &str) -> String {

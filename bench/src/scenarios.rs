@@ -82,8 +82,8 @@ impl Bare {
         Ok(Bare { server, port })
     }
 
-    async fn subject(&self) -> Result<Subject<VerifyToken>> {
-        Ok(Subject::new("bare", self.server.pid(), lanes::of_bare(self.port).await?))
+    async fn subject(&self, users: &[User]) -> Result<Subject<VerifyToken>> {
+        Ok(Subject::new("bare", self.server.pid(), lanes::of_bare(self.port, users).await?))
     }
 }
 
@@ -97,7 +97,8 @@ struct Bench<'a> {
 impl Bench<'_> {
     async fn bare(&mut self, report: &mut Report) -> Result<()> {
         eprintln!("Bare tonic unary, against itself");
-        let (mut one, mut other) = (self.bare.subject().await?, self.bare.subject().await?);
+        let users = lanes::of_nobody();
+        let (mut one, mut other) = (self.bare.subject(&users).await?, self.bare.subject(&users).await?);
         let comparison = compare(self.pace, &mut one, &mut other).await?;
         report.compared("Bare tonic unary", "the same once more", &comparison, Target::None);
         Ok(())
@@ -110,12 +111,12 @@ impl Bench<'_> {
         if self.arguments.wants(Scenario::VerifyToken) {
             eprintln!("VerifyToken");
             let lanes = lanes::of_users(hub.port, &users, VerifyToken::new).await?;
-            self.against_bare(report, "VerifyToken", &hub, lanes, target::VERIFY_TOKEN).await?;
+            self.against_bare(report, "VerifyToken", &hub, &users, lanes, target::VERIFY_TOKEN).await?;
         }
         if self.arguments.wants(Scenario::CheckFeatureAccess) {
             eprintln!("CheckFeatureAccess");
             let lanes = lanes::of_users(hub.port, &users, CheckFeatureAccess::new).await?;
-            self.against_bare(report, "CheckFeatureAccess", &hub, lanes, target::CHECK_FEATURE_ACCESS).await?;
+            self.against_bare(report, "CheckFeatureAccess", &hub, &users, lanes, target::CHECK_FEATURE_ACCESS).await?;
         }
         if self.arguments.wants(Scenario::RecordUsage) {
             self.record_usage(report, &hub, &users).await?;
@@ -144,11 +145,12 @@ impl Bench<'_> {
         report: &mut Report,
         what: &'static str,
         hub: &Hub,
+        users: &[User],
         lanes: Vec<L>,
         target: Target,
     ) -> Result<()> {
         let mut subject = Subject::new(what, hub.server.pid(), lanes);
-        let comparison = compare(self.pace, &mut self.bare.subject().await?, &mut subject).await?;
+        let comparison = compare(self.pace, &mut self.bare.subject(users).await?, &mut subject).await?;
         report.compared(what, BARE, &comparison, target);
         Ok(())
     }
@@ -159,7 +161,7 @@ impl Bench<'_> {
         let before = hub.totals(users, &month).await?;
         let counts = counters(users);
         let lanes = record_lanes(hub, users, &month, &counts).await?;
-        self.against_bare(report, "RecordUsage", hub, lanes, target::RECORD_USAGE).await?;
+        self.against_bare(report, "RecordUsage", hub, users, lanes, target::RECORD_USAGE).await?;
         agrees(&before, &counted(&counts), &hub.totals(users, &month).await?)
     }
 
@@ -255,7 +257,7 @@ impl Bench<'_> {
                 GetMonthlyUsage::new(channels[index % CONNECTIONS].clone(), user, &month, *total)
             });
             let mut subject = Subject::new("GetMonthlyUsage", hub.server.pid(), lanes.collect::<Result<_>>()?);
-            let comparison = compare(self.pace, &mut self.bare.subject().await?, &mut subject).await?;
+            let comparison = compare(self.pace, &mut self.bare.subject(&users).await?, &mut subject).await?;
             report.compared(&format!("GetMonthlyUsage at {rows} rows"), BARE, &comparison, Target::None);
             costs.push(1.0 / comparison.ratio);
         }
