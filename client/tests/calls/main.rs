@@ -6,7 +6,7 @@ mod hub;
 use std::time::{Duration, Instant};
 
 use hub::{Hub, Trouble};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tonic_types::{ErrorDetails, StatusExt};
 use upbridge_client::{Client, Code, Credentials, Request, RetryPolicy, Status, reason, v1};
 
@@ -184,6 +184,38 @@ async fn a_connection_that_breaks_under_a_call_is_made_again() {
     list_plans(&client).await.unwrap();
     broken.await.unwrap();
     assert_eq!(hub.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_dies_while_the_hub_works_is_made_again_for_what_is_idempotent() {
+    let hub = Hub::with([Trouble::Hang, Trouble::Hang]);
+    let behind = hub.serve().await.strip_prefix("http://").unwrap().to_owned();
+    let between = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", between.local_addr().unwrap());
+    tokio::spawn({
+        let hub = hub.clone();
+        async move {
+            // The first two connections die as soon as the hub has their call.
+            for calls in 1..=3 {
+                let (mut near, _) = between.accept().await.unwrap();
+                let mut far = TcpStream::connect(&behind).await.unwrap();
+                let received = async {
+                    while calls == 3 || hub.calls().len() < calls {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = received => {}
+                }
+            }
+        }
+    });
+    let client = Client::builder(url).retry(impatient()).connect_lazily().unwrap();
+    let once = client.membership().cancel_subscription(v1::CancelSubscriptionRequest::default()).await.unwrap_err();
+    assert_eq!((once.code(), hub.calls().len()), (Code::Unavailable, 1), "{once}");
+    list_plans(&client).await.unwrap();
+    assert_eq!(hub.calls().len(), 3);
 }
 
 #[tokio::test]
