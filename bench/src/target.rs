@@ -1,0 +1,50 @@
+//! What each figure has to reach. One place, so that a target is changed knowingly.
+
+/// A bound on a figure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Target {
+    /// The figure must not be smaller.
+    AtLeast(f64),
+    /// The figure must not be larger.
+    AtMost(f64),
+    /// The figure is only shown.
+    None,
+}
+
+impl Target {
+    /// Whether the figure is good enough; `None` when nothing is asked of it.
+    pub fn met(self, figure: f64) -> Option<bool> {
+        match self {
+            Target::AtLeast(least) => Some(figure >= least),
+            Target::AtMost(most) => Some(figure <= most),
+            Target::None => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Target::AtLeast(least) => write!(formatter, "≥ {least}"),
+            Target::AtMost(most) => write!(formatter, "≤ {most}"),
+            Target::None => formatter.write_str("–"),
+        }
+    }
+}
+
+/// A signature, a cache look-up and a policy decision on top of the bare call.
+pub const VERIFY_TOKEN: Target = Target::AtLeast(0.7);
+/// As VerifyToken, with the month's usage read from a cache.
+pub const CHECK_FEATURE_ACCESS: Target = Target::AtLeast(0.7);
+/// Every report is on disk before it is answered; a group of 64 callers shares the write.
+pub const RECORD_USAGE: Target = Target::AtLeast(0.2);
+/// Identity, quota, totals and the sync event of each report, beside the insert that the bare loop does.
+pub const RECORD_USAGE_STREAM: Target = Target::AtLeast(0.4);
+/// JSON instead of protobuf, HTTP/1.1 instead of HTTP/2.
+pub const HTTP: Target = Target::AtLeast(0.5);
+/// A month's totals are kept, not added up: a hundred times the rows may cost noise, not time.
+pub const MONTHLY_USAGE: Target = Target::AtMost(1.5);
+/// Resident memory of a hub that does nothing, in MiB.
+pub const IDLE_MEMORY_MIB: Target = Target::AtMost(64.0);
+/// From the start of the process to its first answer, in milliseconds.
+pub const COLD_START_MS: Target = Target::AtMost(250.0);
