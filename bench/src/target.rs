@@ -37,14 +37,14 @@ pub const VERIFY_TOKEN: Target = Target::AtLeast(0.7);
 /// As VerifyToken, with the month's usage read from a cache.
 pub const CHECK_FEATURE_ACCESS: Target = Target::AtLeast(0.7);
 /// Every report is on disk before it is answered; a group of 64 callers shares the write.
-pub const RECORD_USAGE: Target = Target::AtLeast(0.2);
+pub const RECORD_USAGE: Target = Target::AtLeast(0.35);
 /// Identity, quota, totals and the sync event of each report, beside the insert that the bare loop does.
-pub const RECORD_USAGE_STREAM: Target = Target::AtLeast(0.4);
+pub const RECORD_USAGE_STREAM: Target = Target::AtLeast(0.5);
 /// JSON instead of protobuf, HTTP/1.1 instead of HTTP/2.
 pub const HTTP: Target = Target::AtLeast(0.5);
 /// A month's totals are kept, not added up: a hundred times the rows may cost noise, not time.
-pub const MONTHLY_USAGE: Target = Target::AtMost(1.5);
+pub const MONTHLY_USAGE: Target = Target::AtMost(1.3);
 /// Resident memory of a hub that does nothing, in MiB.
-pub const IDLE_MEMORY_MIB: Target = Target::AtMost(64.0);
+pub const IDLE_MEMORY_MIB: Target = Target::AtMost(40.0);
 /// From the start of the process to its first answer, in milliseconds.
-pub const COLD_START_MS: Target = Target::AtMost(250.0);
+pub const COLD_START_MS: Target = Target::AtMost(300.0);

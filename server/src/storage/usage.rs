@@ -31,10 +31,7 @@ pub async fn candidates(tx: &WriteTx, reports: &[&Report]) -> Result<Vec<Vec<Rec
         let mut values: Vec<Value> = Vec::with_capacity(reports.len() * COLUMNS);
         for (n, report) in reports.iter().enumerate() {
             sql.push_str(if n == 0 { "(" } else { ", (" });
-            for place in 1..=COLUMNS {
-                sql.push_str(if place == 1 { "$" } else { ", $" });
-                sql.push_str(&(n * COLUMNS + place).to_string());
-            }
+            tx.dialect().push_places(&mut sql, n * COLUMNS, COLUMNS);
             sql.push(')');
             values.extend([
                 (n as i32).into(),

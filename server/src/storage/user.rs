@@ -211,13 +211,11 @@ pub struct Holder {
 /// Reads users and holds their rows until the transaction ends, so that what is decided about one of them is
 /// decided by one hub at a time.
 pub async fn hold(tx: &WriteTx, ids: &[Uuid]) -> Result<std::collections::HashMap<Uuid, Holder>> {
-    let places: Vec<String> = (1..=ids.len()).map(|place| format!("${place}")).collect();
+    let mut sql = String::from("SELECT * FROM users WHERE id IN (");
+    tx.dialect().push_places(&mut sql, 0, ids.len());
     // In the order of the ids, so that two hubs never wait for each other.
-    let sql = format!(
-        "SELECT * FROM users WHERE id IN ({}) ORDER BY id{}",
-        places.join(", "),
-        tx.dialect().hold_rows("users")
-    );
+    sql.push_str(") ORDER BY id");
+    sql.push_str(&tx.dialect().hold_rows("users"));
     let statement = tx.dialect().statement(sql, ids.iter().map(|id| (*id).into()));
     let rows = asked(Model::find_by_statement(statement).all(tx.reader())).await?;
     Ok(rows
