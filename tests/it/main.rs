@@ -1,1 +1,11 @@
-fn main() {}
+//! The hub as its users meet it: through the typed client, HTTP, gRPC and the command, over real sockets, on a real
+//! database.
+//!
+//! The suite runs on SQLite; with `TEST_POSTGRES_URL` (a superuser's URL of a running server) every hub gets a
+//! database of its own there instead. A file per capability; a test's name is the sentence it holds.
+
+mod harness;
+
+mod contract;
+mod crash;
+mod usage;

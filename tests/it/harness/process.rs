@@ -1,0 +1,69 @@
+//! The real executable, for tests of what a process does: starting, being killed, starting again.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use upbridge_client::{Client, Credentials};
+
+use super::{SERVICE_KEY, TestDatabase, variables};
+
+/// A running `upbridge serve`.
+pub struct HubProcess {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl HubProcess {
+    /// The command with the variables of a test hub and no others.
+    pub fn command(database: &TestDatabase) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_upbridge"));
+        command.env_clear().envs(variables(database)).current_dir(database.directory.path());
+        command
+    }
+
+    /// Starts a hub on a free port and reads its address from the line that says it is serving.
+    pub fn start(database: &TestDatabase) -> HubProcess {
+        let mut child = HubProcess::command(database).stderr(Stdio::piped()).spawn().expect("the hub starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut seen = Vec::new();
+        let address = loop {
+            let line = lines.next().unwrap_or_else(|| panic!("the hub ended: {seen:#?}")).expect("text");
+            if let Some(address) = line.split("address=").nth(1).filter(|_| line.contains("the hub is serving")) {
+                break address.split_whitespace().next().expect("an address").parse().expect("an address");
+            }
+            seen.push(line);
+        };
+        // Somebody must go on reading, or the hub would block on a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        HubProcess { child, address }
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(format!("http://{}", self.address)).await.expect("a connection")
+    }
+
+    pub async fn service(&self) -> Client {
+        self.client().await.with_credentials(Credentials::ApiKey(SERVICE_KEY.into()))
+    }
+
+    /// SIGKILL: no handler runs, nothing is flushed.
+    pub fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+    }
+
+    /// SIGTERM, and the exit code.
+    pub fn terminate(mut self) -> Option<i32> {
+        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
+        assert!(status.success());
+        self.child.wait().expect("gone").code()
+    }
+}
+
+impl Drop for HubProcess {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
