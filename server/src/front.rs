@@ -11,6 +11,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, header};
@@ -18,6 +19,7 @@ use tower::Service;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::access_log::{AccessLog, Line};
 use crate::grpc::gate::{CallSlot, Gate};
 use crate::model::RequestId;
 
@@ -28,12 +30,13 @@ const REQUEST_ID: &str = "x-request-id";
 pub struct Front {
     grpc: Gate,
     http: Router,
+    log: Option<Arc<AccessLog>>,
 }
 
 impl Front {
-    /// gRPC requests go to `grpc`, all others to `http`.
-    pub fn new(grpc: Gate, http: Router) -> Front {
-        Front { grpc, http }
+    /// gRPC requests go to `grpc`, all others to `http`; each leaves a line in `log`.
+    pub fn new(grpc: Gate, http: Router, log: Option<Arc<AccessLog>>) -> Front {
+        Front { grpc, http, log }
     }
 }
 
@@ -48,6 +51,7 @@ impl Service<Request<Body>> for Front {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let mut front = self.clone();
+        let log = self.log.clone();
         let id = request_id(&request);
         let slot = Arc::new(CallSlot::default());
         request.extensions_mut().insert(RequestId(id.clone()));
@@ -57,6 +61,7 @@ impl Service<Request<Body>> for Front {
             .get(header::CONTENT_TYPE)
             .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
         let seen = Seen {
+            at: Utc::now(),
             begun: Instant::now(),
             verb: request.method().clone(),
             path: request.uri().path().to_owned(),
@@ -78,7 +83,9 @@ impl Service<Request<Body>> for Front {
             if let Ok(value) = HeaderValue::from_str(&id) {
                 response.headers_mut().insert(REQUEST_ID, value);
             }
-            seen.log(&response, &slot);
+            if let Some(log) = log {
+                seen.log(&log, &id, &response, &slot);
+            }
             Ok(response)
         };
         Box::pin(serving.instrument(span))
@@ -87,6 +94,7 @@ impl Service<Request<Body>> for Front {
 
 /// What the access log tells about a request.
 struct Seen {
+    at: DateTime<Utc>,
     begun: Instant,
     verb: http::Method,
     path: String,
@@ -95,20 +103,21 @@ struct Seen {
 }
 
 impl Seen {
-    fn log(&self, response: &Response<Body>, slot: &CallSlot) {
+    fn log(&self, log: &AccessLog, request_id: &str, response: &Response<Body>, slot: &CallSlot) {
         let call = slot.get();
-        tracing::info!(
-            target: crate::telemetry::ACCESS,
-            face = if self.is_grpc { "grpc" } else { "http" },
-            verb = %self.verb,
-            path = %self.path,
-            status = response.status().as_u16(),
-            rpc = call.map_or("", |call| call.rpc),
-            code = call.map_or("", |call| code_name(call.code)),
-            duration_us = self.begun.elapsed().as_micros() as u64,
-            ip = self.peer.map(|peer| tracing::field::display(peer.ip())),
-            caller = call.map_or("", |call| call.caller.as_str()),
-        );
+        log.write(&Line {
+            at: self.at,
+            request_id,
+            face: if self.is_grpc { "grpc" } else { "http" },
+            verb: self.verb.as_str(),
+            path: &self.path,
+            status: response.status().as_u16(),
+            rpc: call.map_or("", |call| call.rpc),
+            code: call.map_or("", |call| code_name(call.code)),
+            duration: self.begun.elapsed(),
+            ip: self.peer.map(|peer| peer.ip()),
+            caller: call.map_or("", |call| call.caller.as_str()),
+        });
     }
 }
 

@@ -6,10 +6,11 @@
 //! - [`grpc`] is the first door: the services of the contract behind their [`gate`](grpc::gate).
 //! - [`http`] is the second: JSON for every binding of the contract, OpenAPI and its page, through the same gate.
 //! - [`domain`] is what may happen, [`model`] what things are, [`storage`] how they are kept.
-//! - [`config`] and [`telemetry`] are what the process is told and what it tells.
+//! - [`config`], [`telemetry`] and [`access_log`] are what the process is told and what it tells.
 //!
 //! [`run`] is the only wiring.
 
+pub mod access_log;
 pub mod config;
 pub mod domain;
 pub mod front;
@@ -30,6 +31,7 @@ use axum_server::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::domain::Hub;
 use crate::front::Front;
@@ -79,7 +81,11 @@ pub async fn run(
     let pages = http::router(gate.clone(), options)
         .merge(health::routes(health.clone(), meters))
         .layer(http::cors(&config.cors_origins));
-    let app = axum::Router::new().fallback_service(Front::new(gate, pages));
+    let log = match &config.log.directory {
+        Some(directory) => Some(AccessLog::open(directory, config.log.format).context("LOG_DIR cannot be written")?),
+        None => None,
+    };
+    let app = axum::Router::new().fallback_service(Front::new(gate, pages, log.map(Arc::new)));
 
     let tasks = TaskTracker::new();
     let background = CancellationToken::new();
@@ -142,8 +148,7 @@ async fn serve(
                 .timer(hyper_util::rt::TokioTimer::new())
                 .keep_alive_interval(Some(Duration::from_secs(30)))
                 .keep_alive_timeout(Duration::from_secs(20))
-                .max_concurrent_streams(1024)
-                .adaptive_window(true);
+                .max_concurrent_streams(1024);
             server.serve(service).await.context("the listener failed")
         }};
     }

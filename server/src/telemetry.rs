@@ -1,8 +1,8 @@
 //! What the hub tells about itself: log files, the access log, and metrics.
 //!
-//! `app.log` holds what happened, `error.log` its errors alone, `access.log` a line for every request. Files are
-//! opened for appending and written off the async threads, line by line, so `tail -f` and logrotate's `copytruncate`
-//! work. No secret is ever a field: handlers log ids, and types that hold secrets have no `Debug` that shows them.
+//! `app.log` holds what happened, `error.log` its errors alone, `access.log` a line for every request (see
+//! [`crate::access_log`]). Files are opened for appending and written off the async threads, so `tail -f` and
+//! logrotate's `copytruncate` work. No secret is ever a field: handlers log ids, and types that hold secrets have no `Debug` that shows them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,17 +14,14 @@ use tonic::Code;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
-use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 use upbridge_proto::schema::Schema;
 
 use crate::front::code_name;
-
-/// Target of the access log's lines.
-pub const ACCESS: &str = "access";
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,37 +51,27 @@ pub fn start_logging(options: &LogOptions) -> anyhow::Result<LogGuard> {
     let mut guards = Vec::new();
     let level = LevelFilter::from_level(options.level);
     // Libraries speak up only when something is wrong.
-    let app = || {
-        Targets::new()
-            .with_default(LevelFilter::WARN.min(level))
-            .with_target("upbridge", level)
-            .with_target("upbridge_server", level)
+    let spoken = Targets::new()
+        .with_default(LevelFilter::WARN.min(level))
+        .with_target("upbridge", level)
+        .with_target("upbridge_server", level);
+    // One layer with three writers: every layer would format the span of every request for itself.
+    let writer = match &options.directory {
+        None => BoxMakeWriter::new(std::io::stderr),
+        Some(directory) => {
+            std::fs::create_dir_all(directory)?;
+            let app = file(directory, "app.log", &mut guards);
+            let error = file(directory, "error.log", &mut guards).with_max_level(Level::ERROR);
+            BoxMakeWriter::new(std::io::stderr.and(app).and(error))
+        }
     };
-    let mut layers = vec![layer(options.format, std::io::stderr, true).with_filter(app()).boxed()];
-    if let Some(directory) = &options.directory {
-        std::fs::create_dir_all(directory)?;
-        let mut file = |name: &str| file(directory, name, &mut guards);
-        layers.push(layer(options.format, file("app.log"), false).with_filter(app()).boxed());
-        layers.push(
-            layer(options.format, file("error.log"), false).with_filter(app()).with_filter(LevelFilter::ERROR).boxed(),
-        );
-        let access = filter_fn(|metadata| metadata.target() == ACCESS || metadata.is_span());
-        layers.push(layer(options.format, file("access.log"), false).with_filter(access).boxed());
-    }
-    tracing_subscriber::registry().with(layers).try_init()?;
+    let layer = fmt::layer().with_writer(writer).with_ansi(false);
+    let layer = match options.format {
+        Format::Text => layer.boxed(),
+        Format::Json => layer.json().boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(spoken)).try_init()?;
     Ok(LogGuard(guards))
-}
-
-fn layer<S, W>(format: Format, writer: W, colour: bool) -> Box<dyn Layer<S> + Send + Sync>
-where
-    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
-    W: for<'a> fmt::MakeWriter<'a> + Send + Sync + 'static,
-{
-    let colour = colour && std::io::IsTerminal::is_terminal(&std::io::stderr());
-    match format {
-        Format::Text => fmt::layer().with_writer(writer).with_ansi(colour).boxed(),
-        Format::Json => fmt::layer().json().with_writer(writer).boxed(),
-    }
 }
 
 fn file(directory: &Path, name: &str, guards: &mut Vec<WorkerGuard>) -> NonBlocking {

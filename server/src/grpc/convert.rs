@@ -63,7 +63,10 @@ pub fn instant(at: Timestamp, field: &'static str) -> Result<Instant> {
 
 /// Free-form JSON as it is stored: integers stay integers, 5 and not 5.0.
 pub fn json(object: Struct, field: &str) -> Result<Json> {
-    let members = object.fields.into_iter().map(|(key, value)| Ok((key, json_value(value, field)?)));
+    let members = object.fields.into_iter().map(|(key, value)| match key.contains('\0') {
+        true => Err(Error::invalid(field, "must not hold NUL")),
+        false => Ok((key, json_value(value, field)?)),
+    });
     Ok(Json::Object(members.collect::<Result<_>>()?))
 }
 
@@ -71,6 +74,10 @@ fn json_value(value: Value, field: &str) -> Result<Json> {
     Ok(match value.kind {
         None | Some(Kind::NullValue(_)) => Json::Null,
         Some(Kind::BoolValue(value)) => Json::Bool(value),
+        // PostgreSQL's jsonb has no NUL, so a text with one could not be kept everywhere.
+        Some(Kind::StringValue(value)) if value.contains('\0') => {
+            return Err(Error::invalid(field, "must not hold NUL"));
+        }
         Some(Kind::StringValue(value)) => Json::String(value),
         // Beyond 2^53 a double is no longer every integer, and its exact value is anyone's guess.
         Some(Kind::NumberValue(number)) if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 => {

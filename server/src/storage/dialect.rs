@@ -11,6 +11,7 @@ use sea_orm::{
 use sea_orm::{RuntimeErr, sqlx};
 use upbridge_migrations::Direction;
 
+use super::rows::Kind;
 use super::{Options, code, fault};
 use crate::model::{Error, Result};
 
@@ -57,24 +58,31 @@ impl Dialect {
         }
     }
 
-    /// Appends `count` placeholders after the first `bound`, in the order they are bound. SQLite takes `$1` for a
-    /// name and looks each up among all others, which makes a large statement sixteen times slower than `?`.
-    pub fn push_places(self, sql: &mut String, bound: usize, count: usize) {
-        for place in 1..=count {
-            if place > 1 {
-                sql.push_str(", ");
-            }
-            match self {
-                Dialect::Sqlite => sql.push('?'),
-                Dialect::Postgres => {
-                    sql.push('$');
-                    sql.push_str(&(bound + place).to_string());
-                }
-            }
+    /// The elements of the JSON array bound as `$1`, for [`super::rows`].
+    pub(super) fn cells(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => "json_each($1)",
+            Dialect::Postgres => "jsonb_array_elements($1::jsonb) AS element (value)",
         }
     }
 
-    /// A statement with few placeholders, written `$1`, which both databases read.
+    /// The cell at that place of an element, as the column's type.
+    pub(super) fn cell(self, at: usize, kind: Kind) -> String {
+        match (self, kind) {
+            // UUIDs are blobs there.
+            (Dialect::Sqlite, Kind::Uuid) => format!("unhex(value ->> {at})"),
+            (Dialect::Sqlite, _) => format!("value ->> {at}"),
+            (Dialect::Postgres, Kind::Uuid) => format!("(value ->> {at})::uuid"),
+            (Dialect::Postgres, Kind::Text) => format!("(value ->> {at})"),
+            (Dialect::Postgres, Kind::Int) => format!("(value ->> {at})::integer"),
+            (Dialect::Postgres, Kind::BigInt) => format!("(value ->> {at})::bigint"),
+            (Dialect::Postgres, Kind::Bool) => format!("(value ->> {at})::boolean"),
+            (Dialect::Postgres, Kind::Time) => format!("(value ->> {at})::timestamptz"),
+            (Dialect::Postgres, Kind::Json) => format!("NULLIF(value -> {at}, 'null'::jsonb)"),
+        }
+    }
+
+    /// A statement with placeholders written `$1`, which both databases read.
     pub fn statement(self, sql: impl Into<String>, values: impl IntoIterator<Item = Value>) -> Statement {
         Statement::from_sql_and_values(self.backend(), sql, values)
     }
@@ -198,11 +206,6 @@ impl Dialect {
             Dialect::Postgres => format!(" FOR NO KEY UPDATE OF {table}"),
         }
     }
-}
-
-/// Rows of `columns` values a statement may insert: SQLite binds 32,766 values, PostgreSQL 65,535.
-pub fn rows_per_insert(columns: usize) -> usize {
-    (30_000 / columns).max(1)
 }
 
 /// Whether the database is locked, full or gone, so that the same call may succeed later.

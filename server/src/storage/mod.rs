@@ -13,6 +13,7 @@ pub mod dialect;
 mod entity;
 pub mod plan;
 mod row;
+mod rows;
 pub mod session;
 pub mod subscription;
 pub mod sync_event;

@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
-    Value,
 };
 use uuid::Uuid;
 
-use super::dialect::rows_per_insert;
 use super::entity::{usage, usage_monthly, usage_revision};
+use super::rows::{Kind, Rows};
 use super::{WriteTx, asked};
 use crate::model::page::Page;
 use crate::model::usage::{MonthlySum, Record, Report, UsageFilter};
@@ -21,40 +19,31 @@ use crate::model::{Error, Instant, Month, Result};
 ///
 /// One statement for all reports, each lookup a seek in its own index; which of the found it is, is the model's rule.
 pub async fn candidates(tx: &WriteTx, reports: &[&Report]) -> Result<Vec<Vec<Record>>> {
-    const COLUMNS: usize = 7;
+    let mut rows = Rows::new(&[
+        ("n", Kind::Int),
+        ("user_id", Kind::Uuid),
+        ("batch_name", Kind::Text),
+        ("batch_type", Kind::Text),
+        ("usage_type", Kind::Text),
+        ("month_year", Kind::Text),
+        ("idempotency_key", Kind::Text),
+    ]);
+    for (n, report) in reports.iter().enumerate() {
+        rows.plain(n).uuid(report.user_id).text(&report.batch_name).text(&report.batch_type).text(&report.usage_type);
+        rows.text(&report.month().to_string()).text_or_null(report.key.as_deref());
+    }
     let mut found: Vec<Vec<Record>> = reports.iter().map(|_| Vec::new()).collect();
-    let size = rows_per_insert(COLUMNS);
-    for (chunk, reports) in reports.chunks(size).enumerate() {
-        let mut sql = String::from(
-            "WITH report (n, user_id, batch_name, batch_type, usage_type, month_year, idempotency_key) AS (VALUES ",
-        );
-        let mut values: Vec<Value> = Vec::with_capacity(reports.len() * COLUMNS);
-        for (n, report) in reports.iter().enumerate() {
-            sql.push_str(if n == 0 { "(" } else { ", (" });
-            tx.dialect().push_places(&mut sql, n * COLUMNS, COLUMNS);
-            sql.push(')');
-            values.extend([
-                (n as i32).into(),
-                report.user_id.into(),
-                report.batch_name.as_str().into(),
-                report.batch_type.as_str().into(),
-                report.usage_type.as_str().into(),
-                report.month().to_string().into(),
-                report.key.clone().into(),
-            ]);
-        }
-        sql.push_str(CANDIDATES);
-        let rows = asked(tx.reader().query_all_raw(tx.dialect().statement(sql, values))).await?;
-        for row in rows {
-            let n: i32 = row.try_get("", "n").map_err(super::fault)?;
-            let record = usage::Model::from_query_result(&row, "").map_err(super::fault)?;
-            found[chunk * size + n as usize].push(record.try_into()?);
-        }
+    for row in asked(rows.query(tx.reader(), tx.dialect(), "report", CANDIDATES)).await? {
+        let n = asked(async { row.try_get::<i32>("", "n") }).await?;
+        let record = asked(async { usage::Model::from_query_result(&row, "") }).await?;
+        found[n as usize].push(record.try_into()?);
     }
     Ok(found)
 }
 
-const CANDIDATES: &str = ") \
+/// Ordered by a column no index is sorted by: ordered by `id`, SQLite would walk all of a user's records in the order
+/// of another index instead of seeking the few of that name.
+const CANDIDATES: &str = "\
     SELECT report.n AS n, u.* FROM report JOIN creatorup_usage u ON u.id IN (\
     (SELECT id FROM creatorup_usage a WHERE a.user_id = report.user_id AND a.idempotency_key = report.idempotency_key), \
     (SELECT id FROM creatorup_usage b WHERE b.user_id = report.user_id AND b.batch_name = report.batch_name \
@@ -62,18 +51,40 @@ const CANDIDATES: &str = ") \
      AND b.idempotency_key IS NULL), \
     (SELECT id FROM creatorup_usage c WHERE report.idempotency_key IS NULL AND c.user_id = report.user_id \
      AND c.batch_name = report.batch_name AND c.batch_type = report.batch_type AND c.usage_type = report.usage_type \
-     AND c.month_year = report.month_year AND c.idempotency_key IS NOT NULL ORDER BY c.id DESC LIMIT 1), \
+     AND c.month_year = report.month_year AND c.idempotency_key IS NOT NULL ORDER BY c.created_at DESC LIMIT 1), \
     (SELECT id FROM creatorup_usage d WHERE d.user_id = report.user_id AND d.batch_name = report.batch_name \
      AND d.batch_type = report.batch_type AND d.usage_type = report.usage_type AND d.idempotency_key IS NULL \
-     AND NOT d.completion_reported ORDER BY d.id LIMIT 1))";
+     AND NOT d.completion_reported ORDER BY d.created_at LIMIT 1))";
 
 /// Adds records.
 pub async fn insert(tx: &mut WriteTx, records: &[Record]) -> Result<()> {
-    for chunk in records.chunks(rows_per_insert(16)) {
-        let insert = usage::Entity::insert_many(chunk.iter().map(row));
-        asked(insert.exec_without_returning(tx.connection())).await?;
+    let mut rows = Rows::new(&[
+        ("id", Kind::Uuid),
+        ("user_id", Kind::Uuid),
+        ("creatorup_user_id", Kind::Text),
+        ("batch_name", Kind::Text),
+        ("batch_type", Kind::Text),
+        ("usage_type", Kind::Text),
+        ("usage_amount", Kind::Int),
+        ("month_year", Kind::Text),
+        ("completed_at", Kind::Time),
+        ("completion_reported", Kind::Bool),
+        ("metadata", Kind::Json),
+        ("idempotency_key", Kind::Text),
+        ("source", Kind::Text),
+        ("revision", Kind::Int),
+        ("synced_at", Kind::Time),
+        ("created_at", Kind::Time),
+    ]);
+    for record in records {
+        rows.uuid(record.id).uuid(record.user_id).text(&record.creatorup_user_id).text(&record.batch_name);
+        rows.text(&record.batch_type).text(&record.usage_type).plain(record.amount).text(&record.month.to_string());
+        rows.time(record.completed_at).plain(record.completion_reported).json_or_null(record.metadata.as_ref());
+        rows.text_or_null(record.key.as_deref()).text(&record.source).plain(record.revision);
+        rows.time(record.synced_at).time(record.created_at);
     }
-    Ok(())
+    let dialect = tx.dialect();
+    asked(rows.insert(tx.connection(), dialect, "creatorup_usage", "")).await
 }
 
 /// Replaces a record by its amended self and keeps the old values as a revision.
@@ -123,30 +134,24 @@ pub type SumKey = (Uuid, Month, String, String);
 
 /// Adds to the monthly sums. In the order of the keys, so that two hubs never wait for each other.
 pub async fn add_to_sums(tx: &mut WriteTx, deltas: &BTreeMap<SumKey, (i64, i64)>, now: Instant) -> Result<()> {
-    use usage_monthly::Column;
-    let deltas: Vec<_> = deltas.iter().filter(|(_, delta)| **delta != (0, 0)).collect();
-    for chunk in deltas.chunks(rows_per_insert(7)) {
-        let rows = chunk.iter().map(|((user_id, month, usage_type, batch_type), (amount, batches))| {
-            usage_monthly::ActiveModel {
-                user_id: Set(*user_id),
-                month_year: Set(month.to_string()),
-                usage_type: Set(usage_type.clone()),
-                batch_type: Set(batch_type.clone()),
-                amount: Set(*amount),
-                batches: Set(*batches),
-                updated_at: Set(now),
-            }
-        });
-        let sum = |column: Column| Expr::col((usage_monthly::Entity, column)).add(Expr::col(("excluded", column)));
-        let add = OnConflict::columns([Column::UserId, Column::MonthYear, Column::UsageType, Column::BatchType])
-            .value(Column::Amount, sum(Column::Amount))
-            .value(Column::Batches, sum(Column::Batches))
-            .update_column(Column::UpdatedAt)
-            .to_owned();
-        let insert = usage_monthly::Entity::insert_many(rows).on_conflict(add);
-        asked(insert.exec_without_returning(tx.connection())).await?;
+    let mut rows = Rows::new(&[
+        ("user_id", Kind::Uuid),
+        ("month_year", Kind::Text),
+        ("usage_type", Kind::Text),
+        ("batch_type", Kind::Text),
+        ("amount", Kind::BigInt),
+        ("batches", Kind::BigInt),
+        ("updated_at", Kind::Time),
+    ]);
+    for ((user_id, month, usage_type, batch_type), (amount, batches)) in deltas {
+        rows.uuid(*user_id).text(&month.to_string()).text(usage_type).text(batch_type);
+        rows.plain(amount).plain(batches).time(now);
     }
-    Ok(())
+    let add = "ON CONFLICT (user_id, month_year, usage_type, batch_type) DO UPDATE SET \
+               amount = usage_monthly.amount + excluded.amount, \
+               batches = usage_monthly.batches + excluded.batches, updated_at = excluded.updated_at";
+    let dialect = tx.dialect();
+    asked(rows.insert(tx.connection(), dialect, "usage_monthly", add)).await
 }
 
 /// The units users have used, by user, month and usage type.

@@ -8,7 +8,8 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::entity::user::{ActiveModel, Column, Entity, Model};
+use super::entity::user::{ActiveModel, Column, Entity};
+use super::rows::{Kind, Rows};
 use super::{WriteTx, asked, taken};
 use crate::model::page::Page;
 use crate::model::user::{Role, SyncStatus, User, UserChange, UserFilter, UserStats, UserStatus};
@@ -208,16 +209,28 @@ pub struct Holder {
     pub is_active: bool,
 }
 
+#[derive(FromQueryResult)]
+struct HolderRow {
+    id: Uuid,
+    status: String,
+    creatorup_user_id: Option<String>,
+}
+
 /// Reads users and holds their rows until the transaction ends, so that what is decided about one of them is
 /// decided by one hub at a time.
 pub async fn hold(tx: &WriteTx, ids: &[Uuid]) -> Result<std::collections::HashMap<Uuid, Holder>> {
-    let mut sql = String::from("SELECT * FROM users WHERE id IN (");
-    tx.dialect().push_places(&mut sql, 0, ids.len());
+    let mut held = Rows::new(&[("id", Kind::Uuid)]);
+    for id in ids {
+        held.uuid(*id);
+    }
     // In the order of the ids, so that two hubs never wait for each other.
-    sql.push_str(") ORDER BY id");
-    sql.push_str(&tx.dialect().hold_rows("users"));
-    let statement = tx.dialect().statement(sql, ids.iter().map(|id| (*id).into()));
-    let rows = asked(Model::find_by_statement(statement).all(tx.reader())).await?;
+    let sql = format!(
+        "SELECT users.id, users.status, users.creatorup_user_id FROM users WHERE id IN (SELECT id FROM held) ORDER BY users.id{}",
+        tx.dialect().hold_rows("users")
+    );
+    let rows = asked(held.query(tx.reader(), tx.dialect(), "held", &sql)).await?;
+    let rows = rows.iter().map(|row| HolderRow::from_query_result(row, "")).collect::<Result<Vec<_>, _>>();
+    let rows = rows.map_err(super::fault)?;
     Ok(rows
         .into_iter()
         .map(|row| {
