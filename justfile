@@ -1,0 +1,29 @@
+# What people type. `just` alone lists it.
+default:
+    @just --list --unsorted
+
+# Start the hub
+run *arguments:
+    cargo run -- {{arguments}}
+
+# Everything CI checks
+check *sections:
+    .ci/run {{sections}}
+
+# Every test, on SQLite
+test *arguments:
+    cargo test --workspace {{arguments}}
+
+# The hub's suite on a private PostgreSQL server
+test-postgres *arguments:
+    .ci/with-postgres cargo test -p upbridge-server --test it {{arguments}}
+
+# Write the golden files of the contract anew
+snapshots:
+    UPDATE_SNAPSHOTS=1 cargo test -p upbridge-server --test it contract
+    git diff --stat tests/it/snapshots
+
+# Measure the hub against a bare server
+bench *arguments:
+    cargo build --release -p upbridge-server
+    cargo run --release -p upbridge-bench -- {{arguments}}
