@@ -110,19 +110,14 @@ impl fmt::Display for Problems {
 impl Config {
     /// Reads the environment of this process and the `.env` files of the working directory.
     pub fn load() -> anyhow::Result<Config> {
-        let process: BTreeMap<String, String> = std::env::vars().collect();
-        let environment = process.get("UPBRIDGE_ENV").map_or("development", String::as_str);
+        // An empty value counts as unset, so that it hides nothing a weaker source sets.
+        let process: BTreeMap<String, String> = std::env::vars().filter(|(_, value)| !value.is_empty()).collect();
         let mut variables = BTreeMap::new();
-        for file in [".env".to_owned(), ".env.local".to_owned(), format!(".env.{environment}")] {
-            if Path::new(&file).exists() {
-                for entry in dotenvy::from_path_iter(&file)? {
-                    // The error of a line repeats the line, which may hold a secret.
-                    let (name, value) =
-                        entry.map_err(|_| anyhow::anyhow!("{file} has a line that is not NAME=value"))?;
-                    variables.insert(name, value);
-                }
-            }
-        }
+        read_file(".env", &mut variables)?;
+        read_file(".env.local", &mut variables)?;
+        let named = process.get("UPBRIDGE_ENV").or(variables.get("UPBRIDGE_ENV"));
+        let environment = named.map_or_else(|| "development".to_owned(), String::clone);
+        read_file(&format!(".env.{environment}"), &mut variables)?;
         variables.extend(process);
         let config = Config::read(&variables, Path::new(DATA))?;
         Ok(config)
@@ -231,6 +226,20 @@ impl Config {
     }
 }
 
+fn read_file(file: &str, variables: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
+    if !Path::new(file).exists() {
+        return Ok(());
+    }
+    for entry in dotenvy::from_path_iter(file)? {
+        // The error of a line repeats the line, which may hold a secret.
+        let (name, value) = entry.map_err(|_| anyhow::anyhow!("{file} has a line that is not NAME=value"))?;
+        if !value.is_empty() {
+            variables.insert(name, value);
+        }
+    }
+    Ok(())
+}
+
 /// Secrets made for development live here, readable by their owner alone.
 fn secrets_file(data: &Path) -> PathBuf {
     data.join("secrets.env")
@@ -241,7 +250,7 @@ fn keep(data: &Path, made: &BTreeMap<&'static str, String>) -> std::io::Result<(
     if made.is_empty() {
         return Ok(());
     }
-    std::fs::create_dir_all(data)?;
+    storage::dialect::create_private_directory(data)?;
     let mut options = std::fs::OpenOptions::new();
     options.create(true).append(true);
     #[cfg(unix)]
@@ -324,11 +333,15 @@ impl Reader<'_> {
     fn origins(&mut self) -> Vec<String> {
         let default = "https://app.digiup.com,https://app.creatorup.com,https://api.creatorup.com";
         let text = self.text("CORS_ORIGINS", default);
+        if text == "off" {
+            return Vec::new();
+        }
         let origins: BTreeSet<String> = text.split(',').map(|origin| origin.trim().to_owned()).collect();
         if origins.iter().any(|origin| {
             !origin.contains("://") || origin.contains('*') || origin.parse::<http::HeaderValue>().is_err()
         }) {
-            return self.problem("CORS_ORIGINS", "must be origins such as https://app.digiup.com, separated by commas");
+            return self
+                .problem("CORS_ORIGINS", "must be off, or origins such as https://app.digiup.com separated by commas");
         }
         origins.into_iter().collect()
     }

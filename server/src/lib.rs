@@ -69,13 +69,14 @@ pub async fn run(
     listener: std::net::TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    grpc::gate::check_policies(&upbridge_proto::schema::Schema::get().methods)?;
     let writer_stop = CancellationToken::new();
     let hub = Arc::new(open(&config, clock, writer_stop.clone()).await?);
     welcome(&hub, &config).await?;
 
     let meters = Meters::new()?;
-    let (services, reporter) = grpc::routes(&hub, config.body_limit_bytes, config.reflection)?;
-    let gate = Gate::new(services, hub.clone(), meters.clone(), config.request_timeout)?;
+    let (services, reporter) = grpc::routes(&hub, config.body_limit_bytes, config.reflection, config.tls.is_some())?;
+    let gate = Gate::new(services, hub.clone(), meters.clone(), config.request_timeout);
     let health = Arc::new(health::Health::new(hub.store().clone(), reporter));
     let options = http::Options { body_limit: config.body_limit_bytes };
     let pages = http::router(gate.clone(), options)

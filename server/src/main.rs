@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -83,12 +84,22 @@ enum Admin {
     },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     // Several libraries use rustls; naming the provider once keeps them from guessing.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(cli.command.unwrap_or(Command::Serve)))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = runtime
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(run(cli.command.unwrap_or(Command::Serve))));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain of reasons is for people; a backtrace of our own calls tells them nothing.
+            eprintln!("upbridge: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {
@@ -136,7 +147,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let guard = telemetry::start_logging(&config.log)?;
+    let guard = telemetry::start_logging(&config.log).context("LOG_DIR cannot be written")?;
     let address = SocketAddr::new(config.host, config.port);
     let listener =
         TcpListener::bind(address).with_context(|| format!("HOST and PORT: {address} cannot be listened on"))?;
@@ -172,11 +183,17 @@ async fn stop_signal() {
 async fn migrate_database(config: &Config, migrate: Migrate) -> anyhow::Result<()> {
     let options = config.store_options();
     match migrate {
-        Migrate::Up => storage::migrate(&options, Direction::Up).await?,
+        Migrate::Up => {
+            storage::migrate(&options, Direction::Up).await?;
+            eprintln!("the schema is up to date");
+        }
         Migrate::Down { yes: false, .. } => {
             anyhow::bail!("undoing migrations deletes their data; add --yes to confirm")
         }
-        Migrate::Down { steps, .. } => storage::migrate(&options, Direction::Down(steps)).await?,
+        Migrate::Down { steps, .. } => {
+            storage::migrate(&options, Direction::Down(steps)).await?;
+            eprintln!("{steps} migrations undone");
+        }
         Migrate::Status { json } => {
             let standings = storage::migration_status(&options).await?;
             if json {

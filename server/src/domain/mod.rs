@@ -5,6 +5,7 @@ pub mod account;
 pub mod bootstrap;
 mod cache;
 pub mod housekeeping;
+mod ledger;
 pub mod limit;
 pub mod membership;
 mod password;
@@ -57,7 +58,7 @@ pub struct Hub {
     tokens: TokenIssuer,
     service_key: Option<Arc<str>>,
     limits: Limits,
-    usage: Lane<usage::UsageBatch>,
+    usage: Lane<ledger::UsageBatch>,
     accesses: Lane<user_sync::AccessBatch>,
 }
 
@@ -91,7 +92,7 @@ impl Hub {
             plans: Cache::new(1, STALENESS),
         });
         Hub {
-            usage: store.lane(usage::UsageBatch { caches: caches.clone() }),
+            usage: store.lane(ledger::UsageBatch { caches: caches.clone() }),
             accesses: store.lane(user_sync::AccessBatch { caches: caches.clone() }),
             tokens: TokenIssuer::new(rules.keys, rules.token_lifetime),
             passwords: Passwords::new(),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Hub;
 use super::account::user_event;
 use crate::model::membership::Membership;
-use crate::model::page::{Page, Paged};
+use crate::model::page::{Page, Paged, Place};
 use crate::model::user::{Role, User, UserChange, UserFilter, UserStats, UserStatus};
 use crate::model::{Ctx, Error, Result};
 use crate::storage::{self, WriteTx, audit};
@@ -21,7 +21,7 @@ impl Hub {
     /// A page of users, newest first.
     pub async fn list_users(&self, filter: &UserFilter, page: &Page) -> Result<Paged<User>> {
         let users = storage::user::list(self.store.read(), filter, page).await?;
-        Ok(page.cut(users, |user| user.id))
+        Ok(page.cut(users, |user| Place { group: String::new(), id: user.id }))
     }
 
     /// Counts of users.

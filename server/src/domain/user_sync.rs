@@ -43,9 +43,18 @@ impl Hub {
                 return Err(Error::invalid("token", "differs from the token in the Authorization header"));
             }
             (Principal::Anonymous | Principal::Service, Some(body)) => {
-                let signed_in = Arc::new(self.verify(body).await?);
-                self.limits.check(&Principal::User(signed_in.clone()), ctx.ip)?;
-                signed_in
+                match self.verify(body).await {
+                    Ok(signed_in) => {
+                        let signed_in = Arc::new(signed_in);
+                        self.limits.check(&Principal::User(signed_in.clone()), ctx.ip)?;
+                        signed_in
+                    }
+                    Err(refused) => {
+                        // Guessing tokens counts like any call without one.
+                        self.limits.check(&ctx.principal, ctx.ip)?;
+                        return Err(refused);
+                    }
+                }
             }
             (Principal::Anonymous | Principal::Service, None) => {
                 return Err(Error::unauthenticated(

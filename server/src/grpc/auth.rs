@@ -1,13 +1,14 @@
 //! AuthService.
 
+use chrono::TimeDelta;
 use tonic::{Request, Response, Status};
 use upbridge_proto::v1::auth_service_server::AuthService;
 use upbridge_proto::v1::*;
 
 use super::{Door, convert, status};
 use crate::domain::account::{Opened, Register};
+use crate::model::Email;
 use crate::model::user::Role as ModelRole;
-use crate::model::{Email, Instant};
 
 /// The cookie administrators' browsers send; it holds the same token.
 pub const SESSION_COOKIE: &str = "upbridge_session";
@@ -44,7 +45,8 @@ impl AuthService for Door {
         let (ctx, message) = convert::open(request)?;
         let opened = self.hub.login(&ctx, &message.email, message.password).await.map_err(status)?;
         let Opened { token, session, user, .. } = opened;
-        let cookie = (user.role == ModelRole::Admin).then(|| cookie(&token, session.expires_at, self.hub.now()));
+        let cookie =
+            (user.role == ModelRole::Admin).then(|| cookie(&token, session.expires_at - self.hub.now(), self.is_tls));
         let mut response = Response::new(LoginResponse {
             token,
             token_type: "Bearer".to_owned(),
@@ -62,7 +64,7 @@ impl AuthService for Door {
         self.hub.logout(&ctx).await.map_err(status)?;
         let mut response = Response::new(LogoutResponse {});
         if ctx.is_admin()
-            && let Ok(cookie) = format!("{SESSION_COOKIE}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0").parse()
+            && let Ok(cookie) = cookie("", TimeDelta::zero(), self.is_tls).parse()
         {
             response.metadata_mut().insert("set-cookie", cookie);
         }
@@ -117,9 +119,9 @@ impl AuthService for Door {
     }
 }
 
-/// Scripts cannot read it and other sites cannot make a browser send it. `Secure` is left to the HTTPS deployment's
-/// proxy, because a browser on plain HTTP would drop the cookie.
-fn cookie(token: &str, expires_at: Instant, now: Instant) -> String {
-    let seconds = (expires_at - now).num_seconds();
-    format!("{SESSION_COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}")
+/// Scripts cannot read it and other sites cannot make a browser send it. It is `Secure` when the hub itself serves
+/// TLS; behind a proxy on plain HTTP the proxy adds that.
+fn cookie(token: &str, lifetime: TimeDelta, is_tls: bool) -> String {
+    let secure = if is_tls { "; Secure" } else { "" };
+    format!("{SESSION_COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}{secure}", lifetime.num_seconds())
 }

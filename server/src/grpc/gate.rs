@@ -55,6 +55,18 @@ impl CallSlot {
     }
 }
 
+/// Makes sure that every method of the contract says who may call it.
+///
+/// Errors: a method has no policy, or one that allows nobody.
+pub fn check_policies(methods: &[Method]) -> anyhow::Result<()> {
+    for method in methods {
+        let policy = method.policy.as_ref();
+        let allows = policy.is_some_and(|policy| policy.public || policy.user || policy.admin || policy.service);
+        anyhow::ensure!(allows, "{} has no access policy in the contract; the hub does not start without", method.path);
+    }
+    Ok(())
+}
+
 /// The gate in front of the gRPC router.
 #[derive(Clone)]
 pub struct Gate {
@@ -66,19 +78,8 @@ pub struct Gate {
 
 impl Gate {
     /// Puts the gate in front of `inner`. No call runs longer than `longest`, whatever its own deadline says.
-    ///
-    /// Errors: a method of the contract has no policy, or one that allows nobody.
-    pub fn new(inner: Router, hub: Arc<Hub>, meters: Arc<Meters>, longest: Duration) -> anyhow::Result<Gate> {
-        for method in &Schema::get().methods {
-            let policy = method.policy.as_ref();
-            let allows = policy.is_some_and(|policy| policy.public || policy.user || policy.admin || policy.service);
-            anyhow::ensure!(
-                allows,
-                "{} has no access policy in the contract; the hub does not start without",
-                method.path
-            );
-        }
-        Ok(Gate { inner, hub, meters, longest })
+    pub fn new(inner: Router, hub: Arc<Hub>, meters: Arc<Meters>, longest: Duration) -> Gate {
+        Gate { inner, hub, meters, longest }
     }
 
     async fn pass(mut self, request: Request<Body>) -> Response<Body> {
@@ -135,7 +136,10 @@ impl Gate {
         }
         let policy = method.policy.as_ref().ok_or_else(|| status(Error::internal("a method without a policy")))?;
         allow(policy, &principal).map_err(status)?;
-        self.hub.limits().check(&principal, ip).map_err(status)?;
+        // A token in the body makes its user the caller; the handler counts it.
+        if !(policy.token_field.is_some() && matches!(principal, Principal::Anonymous)) {
+            self.hub.limits().check(&principal, ip).map_err(status)?;
+        }
         let request_id = parts.extensions.get::<RequestId>().map_or_else(|| "".into(), |id| id.0.clone());
         let user_agent = text(&parts.headers, header::USER_AGENT.as_str()).unwrap_or_default();
         let user_agent = user_agent.chars().take(255).collect::<String>().into();
@@ -301,6 +305,28 @@ fn late() -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_method_that_nobody_may_call_keeps_the_hub_from_starting() {
+        let method = |policy| Method {
+            path: "/upbridge.v1.NewService/Forgotten".to_owned(),
+            service: "upbridge.v1.NewService".to_owned(),
+            name: "Forgotten".to_owned(),
+            input: 0,
+            output: 0,
+            client_streaming: false,
+            server_streaming: false,
+            bindings: Vec::new(),
+            policy,
+            success_status: 200,
+            idempotent: false,
+        };
+        assert!(check_policies(&Schema::get().methods).is_ok());
+        for policy in [None, Some(Policy::default())] {
+            let refused = check_policies(&[method(policy)]).unwrap_err();
+            assert!(refused.to_string().contains("NewService/Forgotten"), "{refused}");
+        }
+    }
 
     #[test]
     fn a_deadline_is_read_as_grpc_writes_it() {

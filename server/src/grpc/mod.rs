@@ -29,6 +29,8 @@ pub use status::status;
 #[derive(Clone)]
 struct Door {
     hub: Arc<Hub>,
+    /// Whether browsers reach the hub over TLS, so that the session cookie may be bound to it.
+    is_tls: bool,
 }
 
 /// Every service with its name in the health service.
@@ -45,8 +47,9 @@ pub fn routes(
     hub: &Arc<Hub>,
     message_limit: usize,
     reflection: bool,
+    is_tls: bool,
 ) -> anyhow::Result<(axum::Router, HealthReporter)> {
-    let door = Door { hub: hub.clone() };
+    let door = Door { hub: hub.clone(), is_tls };
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut routes = RoutesBuilder::default();
     macro_rules! serve {
@@ -62,12 +65,13 @@ pub fn routes(
     serve!(AuthServiceServer, MembershipServiceServer, UsageServiceServer, UserServiceServer, UserSyncServiceServer);
     routes.add_service(health);
     if reflection {
-        routes.add_service(
+        let builder = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(upbridge_proto::DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                .build_v1()?,
-        );
+        };
+        // Python's client and older grpcurl ask in the words of the draft.
+        routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
     }
     Ok((routes.routes().into_axum_router(), reporter))
 }

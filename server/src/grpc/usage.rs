@@ -50,9 +50,8 @@ impl UsageService for Door {
         while let Some(message) = messages.message().await? {
             let total = answer.results.len() + message.reports.len();
             if message.reports.len() > MESSAGE_REPORTS || total > STREAM_REPORTS {
-                return Err(Status::out_of_range(format!(
-                    "a message carries {MESSAGE_REPORTS} reports and a stream {STREAM_REPORTS} at most"
-                )));
+                let most = format!("must be {MESSAGE_REPORTS} in a message and {STREAM_REPORTS} in a stream at most");
+                return Err(status(Error::invalid("reports", most)));
             }
             let now = self.hub.now();
             let read: Vec<HubResult<Report>> =

@@ -1,4 +1,4 @@
-//! Pages of lists: newest first, by id, with a token that is bound to its filters.
+//! Pages of lists, newest first, with a token that is bound to its filters.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,11 +10,20 @@ use super::{Error, Result};
 /// How many items a page holds when nobody says.
 const DEFAULT_SIZE: u32 = 50;
 
+/// Where an item stands in a list: by group first, which lists without groups leave empty, then by id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// What the list is grouped by, such as the month.
+    pub group: String,
+    /// The item's id.
+    pub id: Uuid,
+}
+
 /// Where a page begins and how long it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Only items with a smaller id.
-    pub before: Option<Uuid>,
+    /// Only items that come after this place.
+    pub after: Option<Place>,
     /// Items at most.
     pub size: u32,
     filters: [u8; 8],
@@ -35,23 +44,25 @@ impl Page {
     pub fn parse(size: Option<i32>, token: Option<&str>, filters: &str) -> Result<Page> {
         let digest = Sha256::digest(filters.as_bytes());
         let filters: [u8; 8] = std::array::from_fn(|at| digest[at]);
-        let before = match token.filter(|token| !token.is_empty()) {
+        let after = match token.filter(|token| !token.is_empty()) {
             None => None,
             Some(token) => Some(read(token, filters).ok_or_else(|| {
                 Error::invalid("page_token", "must be the next_page_token of a page with the same filters")
             })?),
         };
-        Ok(Page { before, size: size.map_or(DEFAULT_SIZE, |size| size.clamp(1, 200) as u32), filters })
+        Ok(Page { after, size: size.map_or(DEFAULT_SIZE, |size| size.clamp(1, 200) as u32), filters })
     }
 
     /// Makes a page of what was read: one item more than [`Page::size`] says whether there is another page.
-    pub fn cut<T>(&self, mut items: Vec<T>, id: impl Fn(&T) -> Uuid) -> Paged<T> {
+    pub fn cut<T>(&self, mut items: Vec<T>, place: impl Fn(&T) -> Place) -> Paged<T> {
         let more = items.len() > self.size as usize;
         items.truncate(self.size as usize);
         let next = match items.last() {
             Some(last) if more => {
+                let place = place(last);
                 let mut token = self.filters.to_vec();
-                token.extend_from_slice(id(last).as_bytes());
+                token.extend_from_slice(place.id.as_bytes());
+                token.extend_from_slice(place.group.as_bytes());
                 URL_SAFE_NO_PAD.encode(token)
             }
             _ => String::new(),
@@ -60,10 +71,12 @@ impl Page {
     }
 }
 
-fn read(token: &str, filters: [u8; 8]) -> Option<Uuid> {
+fn read(token: &str, filters: [u8; 8]) -> Option<Place> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-    let (bound, id) = bytes.split_at_checked(8)?;
-    (bound == filters).then(|| Uuid::from_slice(id).ok())?
+    let (bound, place) = bytes.split_at_checked(8)?;
+    let (id, group) = place.split_at_checked(16)?;
+    let group = String::from_utf8(group.to_vec()).ok()?;
+    (bound == filters).then_some(Place { group, id: Uuid::from_slice(id).ok()? })
 }
 
 #[cfg(test)]
@@ -74,12 +87,13 @@ mod tests {
     fn a_token_continues_its_own_list_and_no_other() {
         let ids: Vec<Uuid> = (0..4).map(|_| Uuid::now_v7()).collect();
         let page = Page::parse(Some(3), None, "month=2024-01").unwrap();
-        let cut = page.cut(ids.clone(), |id| *id);
+        let place = |id: &Uuid| Place { group: "2024-01".to_owned(), id: *id };
+        let cut = page.cut(ids.clone(), place);
         assert_eq!(cut.items.len(), 3);
         let next = Page::parse(Some(3), Some(&cut.next), "month=2024-01").unwrap();
-        assert_eq!(next.before, Some(ids[2]));
+        assert_eq!(next.after, Some(place(&ids[2])));
         assert!(Page::parse(Some(3), Some(&cut.next), "month=2024-02").is_err());
         assert!(Page::parse(Some(3), Some("nonsense"), "").is_err());
-        assert!(page.cut(ids[..3].to_vec(), |id| *id).next.is_empty());
+        assert!(page.cut(ids[..3].to_vec(), place).next.is_empty());
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, FromQueryResult, QueryFilter, QueryOrder,
+    QuerySelect, SqlErr,
 };
 use uuid::Uuid;
 
 use super::entity::{usage, usage_monthly, usage_revision};
-use super::rows::{Kind, Rows};
+use super::rows::Rows;
 use super::{WriteTx, asked};
 use crate::model::page::Page;
 use crate::model::usage::{MonthlySum, Record, Report, UsageFilter};
@@ -19,18 +20,16 @@ use crate::model::{Error, Instant, Month, Result};
 ///
 /// One statement for all reports, each lookup a seek in its own index; which of the found it is, is the model's rule.
 pub async fn candidates(tx: &WriteTx, reports: &[&Report]) -> Result<Vec<Vec<Record>>> {
-    let mut rows = Rows::new(&[
-        ("n", Kind::Int),
-        ("user_id", Kind::Uuid),
-        ("batch_name", Kind::Text),
-        ("batch_type", Kind::Text),
-        ("usage_type", Kind::Text),
-        ("month_year", Kind::Text),
-        ("idempotency_key", Kind::Text),
-    ]);
+    const COLUMNS: &[&str] =
+        &["n", "user_id", "batch_name", "batch_type", "usage_type", "month_year", "idempotency_key"];
+    let mut rows = Rows::new(COLUMNS, reports.len());
     for (n, report) in reports.iter().enumerate() {
-        rows.plain(n).uuid(report.user_id).text(&report.batch_name).text(&report.batch_type).text(&report.usage_type);
-        rows.text(&report.month().to_string()).text_or_null(report.key.as_deref());
+        rows.int(n as i32)
+            .uuid(report.user_id)
+            .text(&report.batch_name)
+            .text(&report.batch_type)
+            .text(&report.usage_type);
+        rows.text(report.month().to_string()).text_or_null(report.key.clone());
     }
     let mut found: Vec<Vec<Record>> = reports.iter().map(|_| Vec::new()).collect();
     for row in asked(rows.query(tx.reader(), tx.dialect(), "report", CANDIDATES)).await? {
@@ -57,34 +56,45 @@ const CANDIDATES: &str = "\
      AND NOT d.completion_reported ORDER BY d.created_at LIMIT 1))";
 
 /// Adds records.
-pub async fn insert(tx: &mut WriteTx, records: &[Record]) -> Result<()> {
-    let mut rows = Rows::new(&[
-        ("id", Kind::Uuid),
-        ("user_id", Kind::Uuid),
-        ("creatorup_user_id", Kind::Text),
-        ("batch_name", Kind::Text),
-        ("batch_type", Kind::Text),
-        ("usage_type", Kind::Text),
-        ("usage_amount", Kind::Int),
-        ("month_year", Kind::Text),
-        ("completed_at", Kind::Time),
-        ("completion_reported", Kind::Bool),
-        ("metadata", Kind::Json),
-        ("idempotency_key", Kind::Text),
-        ("source", Kind::Text),
-        ("revision", Kind::Int),
-        ("synced_at", Kind::Time),
-        ("created_at", Kind::Time),
-    ]);
+pub async fn insert(tx: &mut WriteTx, records: Vec<Record>) -> Result<()> {
+    const COLUMNS: &[&str] = &[
+        "id",
+        "user_id",
+        "creatorup_user_id",
+        "batch_name",
+        "batch_type",
+        "usage_type",
+        "usage_amount",
+        "month_year",
+        "completed_at",
+        "completion_reported",
+        "metadata",
+        "idempotency_key",
+        "source",
+        "revision",
+        "synced_at",
+        "created_at",
+    ];
+    let mut rows = Rows::new(COLUMNS, records.len());
     for record in records {
-        rows.uuid(record.id).uuid(record.user_id).text(&record.creatorup_user_id).text(&record.batch_name);
-        rows.text(&record.batch_type).text(&record.usage_type).plain(record.amount).text(&record.month.to_string());
-        rows.time(record.completed_at).plain(record.completion_reported).json_or_null(record.metadata.as_ref());
-        rows.text_or_null(record.key.as_deref()).text(&record.source).plain(record.revision);
+        rows.uuid(record.id).uuid(record.user_id).text(record.creatorup_user_id).text(record.batch_name);
+        rows.text(record.batch_type).text(record.usage_type).int(record.amount).text(record.month.to_string());
+        rows.time(record.completed_at).bool(record.completion_reported).json(record.metadata);
+        rows.text_or_null(record.key).text(record.source).int(record.revision);
         rows.time(record.synced_at).time(record.created_at);
     }
     let dialect = tx.dialect();
-    asked(rows.insert(tx.connection(), dialect, "creatorup_usage", "")).await
+    rows.insert(tx.connection(), dialect, "creatorup_usage", "").await.map_err(|error| match error.sql_err() {
+        Some(SqlErr::ForeignKeyConstraintViolation(_)) => Error::NotFound { what: "user" },
+        _ => super::fault(error),
+    })
+}
+
+/// Gives a record that has none the key it is also known by.
+pub async fn adopt_key(tx: &mut WriteTx, id: Uuid, key: &str) -> Result<()> {
+    let row = usage::ActiveModel { idempotency_key: Set(Some(key.to_owned())), ..Default::default() };
+    let update = usage::Entity::update_many().set(row).filter(usage::Column::Id.eq(id));
+    asked(update.exec(tx.connection())).await.map(drop)
 }
 
 /// Replaces a record by its amended self and keeps the old values as a revision.
@@ -134,18 +144,11 @@ pub type SumKey = (Uuid, Month, String, String);
 
 /// Adds to the monthly sums. In the order of the keys, so that two hubs never wait for each other.
 pub async fn add_to_sums(tx: &mut WriteTx, deltas: &BTreeMap<SumKey, (i64, i64)>, now: Instant) -> Result<()> {
-    let mut rows = Rows::new(&[
-        ("user_id", Kind::Uuid),
-        ("month_year", Kind::Text),
-        ("usage_type", Kind::Text),
-        ("batch_type", Kind::Text),
-        ("amount", Kind::BigInt),
-        ("batches", Kind::BigInt),
-        ("updated_at", Kind::Time),
-    ]);
+    const COLUMNS: &[&str] = &["user_id", "month_year", "usage_type", "batch_type", "amount", "batches", "updated_at"];
+    let mut rows = Rows::new(COLUMNS, deltas.len());
     for ((user_id, month, usage_type, batch_type), (amount, batches)) in deltas {
-        rows.uuid(*user_id).text(&month.to_string()).text(usage_type).text(batch_type);
-        rows.plain(amount).plain(batches).time(now);
+        rows.uuid(*user_id).text(month.to_string()).text(usage_type).text(batch_type);
+        rows.bigint(*amount).bigint(*batches).time(now);
     }
     let add = "ON CONFLICT (user_id, month_year, usage_type, batch_type) DO UPDATE SET \
                amount = usage_monthly.amount + excluded.amount, \
@@ -202,7 +205,7 @@ pub async fn rebuild_sums(tx: &mut WriteTx, now: Instant) -> Result<u64> {
     Ok(asked(tx.connection().execute_raw(rebuild)).await?.rows_affected())
 }
 
-/// A page of a user's records, newest first, with one more than asked for when there are more.
+/// A page of a user's records, newest month first and newest first in it, with one more than asked for when there are more.
 pub async fn list<C: ConnectionTrait>(
     connection: &C,
     user_id: Uuid,
@@ -212,10 +215,13 @@ pub async fn list<C: ConnectionTrait>(
     use usage::Column;
     let mut query = usage::Entity::find()
         .filter(Column::UserId.eq(user_id))
+        .order_by_desc(Column::MonthYear)
         .order_by_desc(Column::Id)
         .limit(u64::from(page.size) + 1);
-    if let Some(before) = page.before {
-        query = query.filter(Column::Id.lt(before));
+    if let Some(after) = &page.after {
+        let same_month = Column::MonthYear.eq(&after.group).and(Column::Id.lt(after.id));
+        query =
+            query.filter(Column::MonthYear.lte(&after.group)).filter(Column::MonthYear.lt(&after.group).or(same_month));
     }
     if let Some(month) = filter.month {
         query = query.filter(Column::MonthYear.eq(month.to_string()));

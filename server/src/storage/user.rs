@@ -9,7 +9,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::entity::user::{ActiveModel, Column, Entity};
-use super::rows::{Kind, Rows};
+use super::rows::Rows;
 use super::{WriteTx, asked, taken};
 use crate::model::page::Page;
 use crate::model::user::{Role, SyncStatus, User, UserChange, UserFilter, UserStats, UserStatus};
@@ -143,8 +143,8 @@ pub async fn any<C: ConnectionTrait>(connection: &C) -> Result<bool> {
 /// A page of users, newest first, with one more than asked for when there are more.
 pub async fn list<C: ConnectionTrait>(connection: &C, filter: &UserFilter, page: &Page) -> Result<Vec<User>> {
     let mut query = Entity::find().order_by_desc(Column::Id).limit(u64::from(page.size) + 1);
-    if let Some(before) = page.before {
-        query = query.filter(Column::Id.lt(before));
+    if let Some(after) = &page.after {
+        query = query.filter(Column::Id.lt(after.id));
     }
     if let Some(text) = &filter.query {
         query = query.filter(contains(connection.get_database_backend(), text));
@@ -201,41 +201,16 @@ pub async fn stats<C: ConnectionTrait>(connection: &C, since: Instant, now: Inst
     Ok(UserStats { counts: counts.collect::<Result<_>>()?, recent_signups: recent as i64, as_of: now })
 }
 
-/// A user as the ledger needs them.
-pub struct Holder {
-    /// The user's id at CreatorUp; empty until known.
-    pub creatorup_user_id: String,
-    /// Whether the user is active.
-    pub is_active: bool,
-}
-
-#[derive(FromQueryResult)]
-struct HolderRow {
-    id: Uuid,
-    status: String,
-    creatorup_user_id: Option<String>,
-}
-
-/// Reads users and holds their rows until the transaction ends, so that what is decided about one of them is
-/// decided by one hub at a time.
-pub async fn hold(tx: &WriteTx, ids: &[Uuid]) -> Result<std::collections::HashMap<Uuid, Holder>> {
-    let mut held = Rows::new(&[("id", Kind::Uuid)]);
+/// Holds users' rows until the transaction ends, so that what is decided about one of them is decided by one hub at a
+/// time. SQLite's one writer holds everything anyway.
+pub async fn hold(tx: &WriteTx, ids: &[Uuid]) -> Result<()> {
+    let Some(clause) = tx.dialect().hold_rows() else { return Ok(()) };
+    let mut held = Rows::new(&["id"], ids.len());
     for id in ids {
         held.uuid(*id);
     }
     // In the order of the ids, so that two hubs never wait for each other.
-    let sql = format!(
-        "SELECT users.id, users.status, users.creatorup_user_id FROM users WHERE id IN (SELECT id FROM held) ORDER BY users.id{}",
-        tx.dialect().hold_rows("users")
-    );
-    let rows = asked(held.query(tx.reader(), tx.dialect(), "held", &sql)).await?;
-    let rows = rows.iter().map(|row| HolderRow::from_query_result(row, "")).collect::<Result<Vec<_>, _>>();
-    let rows = rows.map_err(super::fault)?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let is_active = row.status == UserStatus::Active.as_str();
-            (row.id, Holder { creatorup_user_id: row.creatorup_user_id.unwrap_or_default(), is_active })
-        })
-        .collect())
+    let sql =
+        format!("SELECT users.id FROM users WHERE id IN (SELECT id FROM held) ORDER BY users.id {clause} OF users");
+    asked(held.query(tx.reader(), tx.dialect(), "held", &sql)).await.map(drop)
 }
