@@ -76,7 +76,9 @@ impl Hub {
                     };
                     audit::insert(tx, ctx, entry, *now).await?;
                     let user = storage::user::find(tx.reader(), *id).await?.ok_or(Error::NotFound { what: "user" })?;
-                    tx.emit(user_event(&user, "updated"));
+                    if change.concerns_creatorup() {
+                        tx.emit(user_event(&user, "updated"));
+                    }
                     tx.after_commit(forget.clone().into_effect());
                     Ok(user)
                 })

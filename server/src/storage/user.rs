@@ -84,13 +84,12 @@ pub async fn insert(tx: &mut WriteTx, user: &User, password_hash: &str) -> Resul
     insert.map(drop).map_err(|error| taken(error, UNIQUE))
 }
 
-/// Changes parts of a user, who has to be synced again.
+/// Changes parts of a user, who has to be synced again when CreatorUp knows one of them.
 pub async fn update(tx: &mut WriteTx, id: Uuid, change: &UserChange, now: Instant) -> Result<()> {
-    let mut row = ActiveModel {
-        updated_at: Set(now),
-        sync_status: Set(SyncStatus::Pending.as_str().to_owned()),
-        ..Default::default()
-    };
+    let mut row = ActiveModel { updated_at: Set(now), ..Default::default() };
+    if change.concerns_creatorup() {
+        row.sync_status = Set(SyncStatus::Pending.as_str().to_owned());
+    }
     if let Some(email) = &change.email {
         row.email = Set(email.clone());
     }
