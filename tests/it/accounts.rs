@@ -312,7 +312,8 @@ async fn the_command_makes_administrators_and_gives_users_new_passwords() {
     let client = hub.client().await;
     let opened = sign_in(&client, "second@test.example", &admin_password).await.unwrap();
     assert_eq!(opened.user.unwrap().role(), v1::Role::Admin);
-    assert_eq!(refusal(me(&client.with_bearer(&member.token)).await), over(), "a reset signs out");
+    let verify = v1::VerifyTokenRequest { token: Some(member.token) };
+    assert_eq!(refusal(hub.service().await.user_sync().verify_token(verify).await), over(), "a reset signs out");
     assert_eq!(sign_in(&client, &member.email, MEMBER_PASSWORD).await.unwrap_err().code(), Code::Unauthenticated);
     sign_in(&client, &member.email, &member_password).await.unwrap();
 }

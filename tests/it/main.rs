@@ -9,7 +9,6 @@ mod harness;
 mod accounts;
 mod contract;
 mod crash;
-mod membership;
 mod policy;
 mod usage;
 mod users;
