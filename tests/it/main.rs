@@ -9,6 +9,7 @@ mod harness;
 mod accounts;
 mod contract;
 mod crash;
+mod membership;
 mod policy;
 mod usage;
 mod users;
