@@ -39,7 +39,7 @@ async fn users_are_listed_newest_first_and_each_filter_narrows_the_list() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_is_in_any_case_and_its_wildcards_and_quotes_mean_themselves() {
     let hub = TestHub::start().await;
-    let names = ["50% Ana", "under_score", "O'Brien", "the \"quoted\"", r"back\slash", "plain"];
+    let names = ["50% Ana", "under_score", "O'Brien", "the \"quoted\"", r"back\slash", "plain", "Élodie"];
     for (index, name) in names.iter().enumerate() {
         named(&hub, &format!("u{index}"), name).await;
     }
@@ -55,6 +55,7 @@ async fn a_search_is_in_any_case_and_its_wildcards_and_quotes_mean_themselves() 
         ("\"", names[3]),
         (r"\", names[4]),
         ("PLAIN", names[5]),
+        ("Élo", names[6]),
         ("U5@People", names[5]),
         ("u5.HANDLE", names[5]),
     ] {
