@@ -123,13 +123,15 @@ pub async fn touch(tx: &mut WriteTx, ids: &[Uuid], now: Instant) -> Result<()> {
     asked(update.exec(tx.connection())).await.map(drop)
 }
 
-/// Whether an active administrator other than this user exists.
-pub async fn has_other_admin<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<bool> {
+/// Whether an active administrator other than this user exists. All of them are held until the transaction ends, in
+/// the order of their ids, so that two hubs cannot each count on the one whom the other removes.
+pub async fn has_other_admin(tx: &WriteTx, id: Uuid) -> Result<bool> {
     let query = Entity::find()
         .filter(Column::Role.eq(Role::Admin.as_str()))
         .filter(Column::Status.eq(UserStatus::Active.as_str()))
-        .filter(Column::Id.ne(id));
-    Ok(asked(query.one(connection)).await?.is_some())
+        .order_by_asc(Column::Id)
+        .lock_exclusive();
+    Ok(asked(query.all(tx.reader())).await?.iter().any(|admin| admin.id != id))
 }
 
 /// Whether any user exists.
