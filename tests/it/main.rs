@@ -6,6 +6,10 @@
 
 mod harness;
 
+mod accounts;
 mod contract;
 mod crash;
+mod membership;
+mod policy;
 mod usage;
+mod users;

@@ -76,7 +76,9 @@ impl Hub {
                     };
                     audit::insert(tx, ctx, entry, *now).await?;
                     let user = storage::user::find(tx.reader(), *id).await?.ok_or(Error::NotFound { what: "user" })?;
-                    tx.emit(user_event(&user, "updated"));
+                    if change.concerns_creatorup() {
+                        tx.emit(user_event(&user, "updated"));
+                    }
                     tx.after_commit(forget.clone().into_effect());
                     Ok(user)
                 })
@@ -86,9 +88,10 @@ impl Hub {
 
     /// Makes a user inactive; doing it again changes nothing.
     pub async fn deactivate_user(&self, ctx: &Ctx, id: Uuid) -> Result<User> {
-        let user = self.user(id).await?;
+        // Not from what is kept at hand: another hub may have let the user in again a moment ago.
+        let user = storage::user::find(self.store.read(), id).await?.ok_or(Error::NotFound { what: "user" })?;
         if user.status == UserStatus::Inactive {
-            return Ok(User::clone(&user));
+            return Ok(user);
         }
         self.update_user(ctx, id, UserChange { status: Some(UserStatus::Inactive), ..UserChange::default() }, None)
             .await
@@ -102,7 +105,10 @@ impl Hub {
                 Box::pin(async move {
                     let user = storage::user::find(tx.reader(), *id).await?.ok_or(Error::NotFound { what: "user" })?;
                     keep_an_admin(tx, &user).await?;
-                    storage::user::delete(tx, *id).await?;
+                    if !storage::user::delete(tx, *id).await? {
+                        // Another hub was faster, and told everybody.
+                        return Err(Error::NotFound { what: "user" });
+                    }
                     let entry = audit::Entry {
                         action: "user.deleted",
                         target_kind: "user",
@@ -124,7 +130,7 @@ impl Hub {
 /// A hub that nobody can administer any more could not be mended from inside.
 async fn keep_an_admin(tx: &WriteTx, user: &User) -> Result<()> {
     let is_admin = user.role == Role::Admin && user.status == UserStatus::Active;
-    if is_admin && !storage::user::has_other_admin(tx.reader(), user.id).await? {
+    if is_admin && !storage::user::has_other_admin(tx, user.id).await? {
         return Err(Error::State { message: "this is the last active administrator" });
     }
     Ok(())

@@ -134,6 +134,11 @@ impl UserChange {
         .filter_map(|(key, changes)| changes.then_some(key))
         .collect()
     }
+
+    /// Whether CreatorUp has to be told. It never learns passwords, so a new one leaves its copy as good as it was.
+    pub fn concerns_creatorup(&self) -> bool {
+        self.keys().iter().any(|key| *key != "password")
+    }
 }
 
 /// Counts of users.

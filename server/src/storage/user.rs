@@ -1,9 +1,8 @@
 //! Users.
 
-use sea_orm::sea_query::extension::postgres::PgExpr;
 use sea_orm::sea_query::{Expr, ExprTrait, Func, LikeExpr, SimpleExpr};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, PaginatorTrait,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
@@ -85,13 +84,12 @@ pub async fn insert(tx: &mut WriteTx, user: &User, password_hash: &str) -> Resul
     insert.map(drop).map_err(|error| taken(error, UNIQUE))
 }
 
-/// Changes parts of a user, who has to be synced again.
+/// Changes parts of a user, who has to be synced again when CreatorUp knows one of them.
 pub async fn update(tx: &mut WriteTx, id: Uuid, change: &UserChange, now: Instant) -> Result<()> {
-    let mut row = ActiveModel {
-        updated_at: Set(now),
-        sync_status: Set(SyncStatus::Pending.as_str().to_owned()),
-        ..Default::default()
-    };
+    let mut row = ActiveModel { updated_at: Set(now), ..Default::default() };
+    if change.concerns_creatorup() {
+        row.sync_status = Set(SyncStatus::Pending.as_str().to_owned());
+    }
     if let Some(email) = &change.email {
         row.email = Set(email.clone());
     }
@@ -126,13 +124,15 @@ pub async fn touch(tx: &mut WriteTx, ids: &[Uuid], now: Instant) -> Result<()> {
     asked(update.exec(tx.connection())).await.map(drop)
 }
 
-/// Whether an active administrator other than this user exists.
-pub async fn has_other_admin<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<bool> {
+/// Whether an active administrator other than this user exists. All of them are held until the transaction ends, in
+/// the order of their ids, so that two hubs cannot each count on the one whom the other removes.
+pub async fn has_other_admin(tx: &WriteTx, id: Uuid) -> Result<bool> {
     let query = Entity::find()
         .filter(Column::Role.eq(Role::Admin.as_str()))
         .filter(Column::Status.eq(UserStatus::Active.as_str()))
-        .filter(Column::Id.ne(id));
-    Ok(asked(query.one(connection)).await?.is_some())
+        .order_by_asc(Column::Id)
+        .lock_exclusive();
+    Ok(asked(query.all(tx.reader())).await?.iter().any(|admin| admin.id != id))
 }
 
 /// Whether any user exists.
@@ -147,7 +147,7 @@ pub async fn list<C: ConnectionTrait>(connection: &C, filter: &UserFilter, page:
         query = query.filter(Column::Id.lt(after.id));
     }
     if let Some(text) = &filter.query {
-        query = query.filter(contains(connection.get_database_backend(), text));
+        query = query.filter(contains(text));
     }
     if let Some(role) = filter.role {
         query = query.filter(Column::Role.eq(role.as_str()));
@@ -162,15 +162,15 @@ pub async fn list<C: ConnectionTrait>(connection: &C, filter: &UserFilter, page:
 }
 
 /// `text` inside e-mail, name or username, in any case; its wildcards stand for themselves.
-fn contains(backend: DbBackend, text: &str) -> Condition {
-    let escaped = text.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-    let like = LikeExpr::new(format!("%{escaped}%")).escape('\\');
+fn contains(text: &str) -> Condition {
+    let like = |text: &str| {
+        let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        LikeExpr::new(format!("%{escaped}%")).escape('\\')
+    };
+    let (lowered, exact) = (like(&text.to_lowercase()), like(text));
     [Column::Email, Column::Name, Column::Username].into_iter().fold(Condition::any(), |any, column| {
-        // SQLite's LIKE folds ASCII case by itself, PostgreSQL's ILIKE folds all of it.
-        any.add(match backend {
-            DbBackend::Postgres => Expr::col(column).ilike(like.clone()),
-            _ => lower(column).like(like.clone()),
-        })
+        // SQLite lowers ASCII letters only; other letters are found there as they are written.
+        any.add(lower(column).like(lowered.clone())).add(Expr::col(column).like(exact.clone()))
     })
 }
 

@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use upbridge_client::{Client, Credentials, v1};
+use upbridge_client::{Client, Code, Credentials, Status, v1};
 use upbridge_server::config::Config;
 use upbridge_server::model::clock::HeldClock;
 use uuid::Uuid;
@@ -62,6 +62,22 @@ impl TestDatabase {
         let count = row.try_get_by_index::<i64>(0).or_else(|_| row.try_get_by_index::<i32>(0).map(i64::from));
         connection.close().await.expect("closed");
         count.expect("an integer")
+    }
+
+    /// The first column of every row, as text.
+    pub async fn texts(&self, sql: &str) -> Vec<String> {
+        let connection = self.connect().await;
+        let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
+        let rows = connection.query_all_raw(statement).await.expect(sql);
+        connection.close().await.expect("closed");
+        rows.iter().map(|row| row.try_get_by_index(0).expect("text")).collect()
+    }
+
+    /// Changes the database behind the hub's back.
+    pub async fn execute(&self, sql: &str) {
+        let connection = self.connect().await;
+        connection.execute_unprepared(sql).await.expect(sql);
+        connection.close().await.expect("closed");
     }
 
     pub fn is_postgres(&self) -> bool {
@@ -187,6 +203,15 @@ impl TestHub {
         register(&self.client().await, Some(plan_id)).await
     }
 
+    /// A new user who is made an administrator.
+    pub async fn another_admin(&self) -> Member {
+        let member = self.member().await;
+        let role = Some(v1::Role::Admin.into());
+        let update = v1::UpdateUserRequest { user_id: member.id.clone(), role, ..Default::default() };
+        self.admin().await.users().update_user(update).await.expect("promoted");
+        member
+    }
+
     /// Stops the hub and waits until it has.
     pub async fn stop(mut self) -> TestDatabase {
         self.shutdown.cancel();
@@ -219,6 +244,26 @@ pub async fn register(client: &Client, plan_id: Option<i32>) -> Member {
     let registered = client.auth().register(request).await.expect("registered").into_inner();
     let user = registered.user.expect("a user");
     Member { id: user.id, email, client: client.with_bearer(&registered.token), token: registered.token }
+}
+
+/// What a failed call says to a program.
+pub fn refusal<T: std::fmt::Debug>(answer: Result<T, Status>) -> (Code, String) {
+    let status = answer.expect_err("a refusal");
+    (status.code(), upbridge_client::reason(&status).unwrap_or_default())
+}
+
+/// The field at fault, of a call that is refused for it.
+pub fn fault<T: std::fmt::Debug>(answer: Result<T, Status>) -> String {
+    let status = answer.expect_err("a refusal");
+    let violations = upbridge_client::field_violations(&status);
+    assert_eq!((status.code(), violations.len()), (Code::InvalidArgument, 1), "{status}");
+    violations.into_iter().map(|(field, _)| field).collect()
+}
+
+/// Sends an HTTP request; the status of its answer, and the JSON.
+pub async fn json(request: reqwest::RequestBuilder) -> (u16, serde_json::Value) {
+    let answer = request.send().await.expect("an answer");
+    (answer.status().as_u16(), answer.json().await.expect("JSON"))
 }
 
 /// A report of one unit of local rendering.
