@@ -101,14 +101,23 @@ impl Set {
         waiting: Vec<usize>,
         answers: &mut [Option<Result<Recorded>>],
     ) -> Result<Vec<usize>> {
-        let mut names: HashSet<(Uuid, &str)> = HashSet::with_capacity(waiting.len());
+        // Of one name, reports with keys of their own are about batches of their own; one without a key could be about
+        // any of them.
+        let mut names: HashMap<(Uuid, &str), bool> = HashMap::with_capacity(waiting.len());
         let mut keys: HashSet<(Uuid, &str)> = HashSet::with_capacity(waiting.len());
         let (mut round, mut later) = (Vec::with_capacity(waiting.len()), Vec::new());
         for at in waiting {
             let report = &entries[at].report;
-            let new_name = names.insert((report.user_id, &report.batch_name));
+            let is_keyed = report.key.is_some();
+            let seen = names.entry((report.user_id, &report.batch_name));
+            let meets_unkeyed = match &seen {
+                std::collections::hash_map::Entry::Vacant(_) => false,
+                std::collections::hash_map::Entry::Occupied(all_keyed) => !(is_keyed && *all_keyed.get()),
+            };
+            let all_keyed = seen.or_insert(true);
+            *all_keyed &= is_keyed;
             let new_key = report.key.as_deref().is_none_or(|key| keys.insert((report.user_id, key)));
-            if new_name && new_key { round.push(at) } else { later.push(at) }
+            if new_key && !meets_unkeyed { round.push(at) } else { later.push(at) }
         }
         let chosen: Vec<&Report> = round.iter().map(|at| &entries[*at].report).collect();
         let begun = std::time::Instant::now();
@@ -116,10 +125,16 @@ impl Set {
         tracing::trace!(reports = chosen.len(), took = ?begun.elapsed(), "candidates");
         self.load_used(tx, round.iter().map(|at| entries[*at]), &candidates).await?;
         let mut new = Vec::with_capacity(round.len());
+        let mut found: HashSet<Uuid> = HashSet::new();
         for (at, candidates) in round.into_iter().zip(candidates) {
             let entry = entries[at];
             answers[at] = Some(match identify(&entry.report, &candidates) {
                 None => self.create(entry).inspect(|recorded| new.push(recorded.record.clone())),
+                // Another report of this round was about the same record; it has to be read again.
+                Some(record) if !found.insert(record.id) => {
+                    later.push(at);
+                    continue;
+                }
                 Some(record) => self.change(tx, entry, record).await?,
             });
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -13,6 +14,8 @@ use crate::model::{Error, Instant, Reason, Result};
 
 const ISSUER: &str = "upbridge";
 const AUDIENCE: &str = "creatorup";
+/// Tokens whose signature is remembered, of some 300 bytes each.
+const CHECKED_TOKENS: usize = 10_000;
 
 /// The secrets of tokens.
 #[derive(Clone)]
@@ -52,6 +55,8 @@ pub struct TokenIssuer {
     verifying: Vec<DecodingKey>,
     validation: Validation,
     lifetime: Duration,
+    /// Signatures already checked; a token says the same as long as it exists, so these are never wrong.
+    checked: Cache<Arc<str>, Verified>,
 }
 
 impl TokenIssuer {
@@ -68,6 +73,7 @@ impl TokenIssuer {
             verifying: secrets.into_iter().flatten().map(|key| DecodingKey::from_secret(key.as_bytes())).collect(),
             validation,
             lifetime,
+            checked: Cache::new(CHECKED_TOKENS),
         }
     }
 
@@ -92,15 +98,25 @@ impl TokenIssuer {
 
     /// What a token stands for, when it is ours, unchanged and not expired.
     pub fn verify(&self, token: &str, now: Instant) -> Result<Verified> {
-        let claims = self
-            .verifying
-            .iter()
-            .find_map(|key| jsonwebtoken::decode::<Claims>(token, key, &self.validation).ok())
-            .ok_or_else(|| Error::unauthenticated(Reason::InvalidCredentials, "the token is not valid"))?
-            .claims;
-        let expires_at = DateTime::from_timestamp(claims.exp, 0)
-            .filter(|expires_at| *expires_at > now)
-            .ok_or_else(|| Error::unauthenticated(Reason::TokenExpired, "the token has expired"))?;
+        let verified = match self.checked.get(token) {
+            Some(verified) => verified,
+            None => {
+                let verified = self.check(token)?;
+                self.checked.insert(token.into(), verified);
+                verified
+            }
+        };
+        if verified.expires_at <= now {
+            return Err(Error::unauthenticated(Reason::TokenExpired, "the token has expired"));
+        }
+        Ok(verified)
+    }
+
+    fn check(&self, token: &str) -> Result<Verified> {
+        let refused = || Error::unauthenticated(Reason::InvalidCredentials, "the token is not valid");
+        let decoded = |key| jsonwebtoken::decode::<Claims>(token, key, &self.validation).ok();
+        let claims = self.verifying.iter().find_map(decoded).ok_or_else(refused)?.claims;
+        let expires_at = DateTime::from_timestamp(claims.exp, 0).ok_or_else(refused)?;
         Ok(Verified { user_id: claims.sub, session_id: claims.jti, expires_at })
     }
 }
