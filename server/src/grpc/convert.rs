@@ -3,7 +3,6 @@
 use chrono::{DateTime, SubsecRound};
 use prost_types::{ListValue, Struct, Timestamp, Value, value::Kind};
 use tonic::{Request, Status};
-use upbridge_proto::schema::{Enum, Schema};
 use upbridge_proto::v1;
 use uuid::Uuid;
 
@@ -19,20 +18,18 @@ pub fn open<T>(mut request: Request<T>) -> Result<(Ctx, T), Status> {
     Ok((ctx, request.into_inner()))
 }
 
-/// The number of an enum's word in the contract.
-///
-/// The model and the contract have the same words; a test compares them.
-pub fn number(full_name: &str, word: &str) -> i32 {
-    find(full_name).and_then(|found| found.number(word)).unwrap_or_default()
+/// The contract's number of a value. The contract numbers its words from 1, in the order the model has them; a test
+/// compares the two, so that no conversion has to.
+macro_rules! number {
+    ($value:expr) => {
+        $value.place() as i32 + 1
+    };
 }
+pub(super) use number;
 
-/// The word of an enum's number in the contract.
-pub fn word(full_name: &str, number: i32) -> &'static str {
-    find(full_name).and_then(|found| found.word(number)).unwrap_or_default()
-}
-
-fn find(full_name: &str) -> Option<&'static Enum> {
-    Schema::get().enums.iter().find(|found| found.full_name == full_name)
+/// The value of a number of the contract.
+pub fn value<T: Copy>(all: &[T], number: i32) -> Option<T> {
+    all.get(usize::try_from(number).ok()?.checked_sub(1)?).copied()
 }
 
 /// A UUID the codec has checked; `field` names it should it be none all the same.
@@ -117,9 +114,9 @@ pub fn user(user: &User) -> v1::User {
         email: user.email.clone(),
         name: user.name.clone(),
         username: user.username.clone(),
-        role: number("upbridge.v1.Role", user.role.as_str()),
-        status: number("upbridge.v1.UserStatus", user.status.as_str()),
-        sync_status: number("upbridge.v1.SyncStatus", user.sync_status.as_str()),
+        role: number!(user.role),
+        status: number!(user.status),
+        sync_status: number!(user.sync_status),
         creatorup_user_id: user.creatorup_user_id.clone(),
         creatorup_synced_at: user.creatorup_synced_at.map(timestamp),
         last_creatorup_access: user.last_creatorup_access.map(timestamp),
@@ -133,7 +130,7 @@ pub fn plan(plan: &Plan) -> v1::Plan {
     v1::Plan {
         id: plan.id,
         name: plan.name.clone(),
-        tier: number("upbridge.v1.Tier", plan.tier.as_str()),
+        tier: number!(plan.tier),
         price: plan.price.into(),
         currency: plan.currency.clone(),
         interval: "month".to_owned(),
@@ -155,8 +152,8 @@ pub fn subscription(held: &Subscription, plan: &Plan, now: Instant) -> v1::Subsc
         user_id: held.user_id.to_string(),
         plan_id: held.plan_id,
         plan: plan.name.clone(),
-        tier: number("upbridge.v1.Tier", plan.tier.as_str()),
-        status: number("upbridge.v1.SubscriptionStatus", held.status_at(now).as_str()),
+        tier: number!(plan.tier),
+        status: number!(held.status_at(now)),
         start_date: Some(timestamp(held.start_date)),
         end_date: Some(timestamp(held.end_date)),
         cancel_at_period_end: held.cancel_at_period_end,
@@ -171,5 +168,5 @@ pub fn membership(held: &Membership, now: Instant) -> v1::Subscription {
 }
 
 pub fn reason(access: &Access) -> i32 {
-    number("upbridge.v1.AccessReason", access.decision.reason.as_str())
+    number!(access.decision.reason)
 }

@@ -18,9 +18,7 @@ impl UserService for Door {
         let filter = model::UserFilter {
             role: message.role.and_then(role),
             status: message.status.and_then(user_status),
-            sync_status: message
-                .sync_status
-                .and_then(|number| model::SyncStatus::parse(convert::word("upbridge.v1.SyncStatus", number))),
+            sync_status: message.sync_status.and_then(|number| convert::value(model::SyncStatus::ALL, number)),
             query: message.query,
         };
         let bound = format!("users {filter:?}");
@@ -102,9 +100,9 @@ impl UserService for Door {
 }
 
 fn role(number: i32) -> Option<model::Role> {
-    model::Role::parse(convert::word("upbridge.v1.Role", number))
+    convert::value(model::Role::ALL, number)
 }
 
 fn user_status(number: i32) -> Option<model::UserStatus> {
-    model::UserStatus::parse(convert::word("upbridge.v1.UserStatus", number))
+    convert::value(model::UserStatus::ALL, number)
 }

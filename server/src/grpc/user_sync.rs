@@ -25,7 +25,7 @@ impl UserSyncService for Door {
             user: Some(convert::user(&entitlements.user)),
             subscription: entitlements.membership.as_ref().map(|held| convert::membership(held, entitlements.as_of)),
             has_access: reason == ModelReason::Granted,
-            reason: convert::number("upbridge.v1.AccessReason", reason.as_str()),
+            reason: convert::number!(reason),
             token_expires_at: Some(convert::timestamp(signed_in.expires_at)),
         }))
     }
@@ -57,7 +57,7 @@ impl UserSyncService for Door {
         let held = entitlements.membership.as_deref();
         Ok(Response::new(CheckAccessResponse {
             has_access: reason == ModelReason::Granted,
-            reason: convert::number("upbridge.v1.AccessReason", reason.as_str()),
+            reason: convert::number!(reason),
             user_id: entitlements.user.id.to_string(),
             plan: held.map(|held| held.plan.name.clone()),
             limit,

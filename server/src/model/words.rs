@@ -16,6 +16,11 @@ macro_rules! words {
                 match self { $($name::$variant => $word),+ }
             }
 
+            /// Its place in [`Self::ALL`], from 0.
+            pub fn place(self) -> usize {
+                self as usize
+            }
+
             /// The value of a word.
             pub fn parse(word: &str) -> Option<$name> {
                 match word { $($word => Some($name::$variant),)+ _ => None }
