@@ -6,6 +6,12 @@
 
 mod harness;
 
+mod bad_input;
 mod contract;
 mod crash;
+mod faces;
+mod log;
+mod sources;
+mod store;
+mod tidy;
 mod usage;

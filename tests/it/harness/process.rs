@@ -24,13 +24,21 @@ impl HubProcess {
 
     /// Starts a hub on a free port and reads its address from the line that says it is serving.
     pub fn start(database: &TestDatabase) -> HubProcess {
-        let mut child = HubProcess::command(database).stderr(Stdio::piped()).spawn().expect("the hub starts");
+        HubProcess::run(&mut HubProcess::command(database))
+    }
+
+    /// Starts a hub by a command made with [`HubProcess::command`].
+    pub fn run(command: &mut Command) -> HubProcess {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the hub starts");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let mut seen = Vec::new();
         let address = loop {
             let line = lines.next().unwrap_or_else(|| panic!("the hub ended: {seen:#?}")).expect("text");
-            if let Some(address) = line.split("address=").nth(1).filter(|_| line.contains("the hub is serving")) {
-                break address.split_whitespace().next().expect("an address").parse().expect("an address");
+            if line.contains("the hub is serving") {
+                // As text `address=…`, as JSON `"address":"…"`.
+                let address = line.split("address").nth(1).expect("an address").trim_start_matches(['=', '"', ':']);
+                let end = address.find([' ', '"']).unwrap_or(address.len());
+                break address[..end].parse().expect("an address");
             }
             seen.push(line);
         };
@@ -39,12 +47,21 @@ impl HubProcess {
         HubProcess { child, address }
     }
 
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
     pub async fn client(&self) -> Client {
         Client::connect(format!("http://{}", self.address)).await.expect("a connection")
     }
 
     pub async fn service(&self) -> Client {
         self.client().await.with_credentials(Credentials::ApiKey(SERVICE_KEY.into()))
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("asked").is_none()
     }
 
     /// SIGKILL: no handler runs, nothing is flushed.
