@@ -10,6 +10,7 @@ mod bad_input;
 mod contract;
 mod crash;
 mod faces;
+mod hostile;
 mod log;
 mod sources;
 mod store;

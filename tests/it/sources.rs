@@ -211,6 +211,10 @@ async fn a_token_is_verified_with_and_without_a_body() {
         assert_is(&post(&hub, path, &member.token, &body).await, expected.clone());
         assert_is(&post(&hub, path, "", &body).await, expected.clone());
     }
+    hub.clock.advance(chrono::TimeDelta::days(1));
+    let expired = send(&hub, Method::POST, "/api/v1/client/creatorup/verify", &member.token, Some(&body)).await;
+    assert_eq!(expired.status(), 401);
+    assert_eq!(expired.json::<Value>().await.unwrap()["error"]["reason"], "TOKEN_EXPIRED");
 }
 
 #[tokio::test(flavor = "multi_thread")]

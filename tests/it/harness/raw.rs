@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use bytes::{Buf, BufMut};
 use http::uri::PathAndQuery;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
@@ -13,16 +13,22 @@ use tonic::{Request, Response, Status};
 pub struct RawClient {
     channel: Channel,
     bearer: Option<String>,
+    packing: Option<CompressionEncoding>,
 }
 
 impl RawClient {
     pub async fn connect(url: String) -> RawClient {
         let channel = Endpoint::try_from(url).expect("a URL").connect().await.expect("a connection");
-        RawClient { channel, bearer: None }
+        RawClient { channel, bearer: None, packing: None }
     }
 
     pub fn with_bearer(&self, token: &str) -> RawClient {
         RawClient { bearer: Some(format!("Bearer {token}")), ..self.clone() }
+    }
+
+    /// The same, packing what it sends.
+    pub fn packed(&self, packing: CompressionEncoding) -> RawClient {
+        RawClient { packing: Some(packing), ..self.clone() }
     }
 
     pub fn channel(&self) -> Channel {
@@ -40,6 +46,9 @@ impl RawClient {
 
     pub async fn send(&self, path: &str, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Status> {
         let mut grpc = tonic::client::Grpc::new(self.channel.clone());
+        if let Some(packing) = self.packing {
+            grpc = grpc.send_compressed(packing);
+        }
         grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         grpc.unary(request, PathAndQuery::from_str(path).expect("a path"), Untyped).await
     }
