@@ -1,9 +1,8 @@
 //! Users.
 
-use sea_orm::sea_query::extension::postgres::PgExpr;
 use sea_orm::sea_query::{Expr, ExprTrait, Func, LikeExpr, SimpleExpr};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, PaginatorTrait,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, FromQueryResult, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
@@ -147,7 +146,7 @@ pub async fn list<C: ConnectionTrait>(connection: &C, filter: &UserFilter, page:
         query = query.filter(Column::Id.lt(before));
     }
     if let Some(text) = &filter.query {
-        query = query.filter(contains(connection.get_database_backend(), text));
+        query = query.filter(contains(text));
     }
     if let Some(role) = filter.role {
         query = query.filter(Column::Role.eq(role.as_str()));
@@ -162,15 +161,15 @@ pub async fn list<C: ConnectionTrait>(connection: &C, filter: &UserFilter, page:
 }
 
 /// `text` inside e-mail, name or username, in any case; its wildcards stand for themselves.
-fn contains(backend: DbBackend, text: &str) -> Condition {
-    let escaped = text.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-    let like = LikeExpr::new(format!("%{escaped}%")).escape('\\');
+fn contains(text: &str) -> Condition {
+    let like = |text: &str| {
+        let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        LikeExpr::new(format!("%{escaped}%")).escape('\\')
+    };
+    let (lowered, exact) = (like(&text.to_lowercase()), like(text));
     [Column::Email, Column::Name, Column::Username].into_iter().fold(Condition::any(), |any, column| {
-        // SQLite's LIKE folds ASCII case by itself, PostgreSQL's ILIKE folds all of it.
-        any.add(match backend {
-            DbBackend::Postgres => Expr::col(column).ilike(like.clone()),
-            _ => lower(column).like(like.clone()),
-        })
+        // SQLite lowers ASCII letters only; other letters are found there as they are written.
+        any.add(lower(column).like(lowered.clone())).add(Expr::col(column).like(exact.clone()))
     })
 }
 
