@@ -228,7 +228,7 @@ pub fn is_unavailable(error: &DbErr) -> bool {
 
 /// SQLite's result codes are numbers, extended ones with the primary in the low byte; PostgreSQL's have 5 characters.
 fn is_unavailable_code(code: &str) -> bool {
-    if code.len() == 5 && !code.starts_with(|letter: char| letter == '-') && code.parse::<u32>().is_err() {
+    if code.len() == 5 && !code.starts_with('-') && code.parse::<u32>().is_err() {
         return is_unavailable_sqlstate(code);
     }
     match code.parse::<u32>() {

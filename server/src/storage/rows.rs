@@ -60,7 +60,7 @@ impl Rows {
     }
 
     fn end(&mut self) -> &mut Rows {
-        if self.cell % self.columns.len() == 0 {
+        if self.cell.is_multiple_of(self.columns.len()) {
             self.json.push(']');
         }
         self
