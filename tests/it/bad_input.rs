@@ -115,6 +115,9 @@ fn metadata(value: Kind) -> Vec<u8> {
     data(|data| data.metadata = Some(Struct { fields }))
 }
 
+/// An rpc, its message, the same over HTTP as target and body, the field at fault, and what is said of it.
+type Case<'a> = (&'a str, Vec<u8>, String, String, &'a str, &'a str);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn both_faces_refuse_the_same_with_the_same_words() {
     let scene = Scene::set().await;
@@ -129,8 +132,7 @@ async fn both_faces_refuse_the_same_with_the_same_words() {
     let users = |page_size, role| v1::ListUsersRequest { page_size, role, ..Default::default() };
     let none = String::new;
     #[rustfmt::skip]
-    let cases: Vec<(&str, Vec<u8>, String, String, &str, &str)> = vec![
-        // rpc, message, HTTP target, body, field, what is said of it
+    let cases: Vec<Case> = vec![
         (RECORD, data(|data| data.month_year = Some("2024-13".into())), SYNC_USAGE.into(), report(json!({"month_year": "2024-13"})), "usage_data.month_year", "must match"),
         (RECORD, data(|data| data.usage_amount = Some(0)), SYNC_USAGE.into(), report(json!({"usage_amount": 0})), "usage_data.usage_amount", "must be at least 1"),
         (RECORD, data(|data| data.usage_amount = Some(-1)), SYNC_USAGE.into(), report(json!({"usage_amount": -1})), "usage_data.usage_amount", "must be at least 1"),

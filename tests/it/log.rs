@@ -40,18 +40,15 @@ async fn the_access_log_has_a_line_for_every_call_on_either_face() {
     })
     .await;
     let lines: Vec<Value> = files["access.log"].lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let line = |id: &str| lines.iter().find(|line| line["span"]["request_id"] == id).unwrap_or_else(|| panic!("{id}"));
+    let line = |id: &str| lines.iter().find(|line| line["request_id"] == id).unwrap_or_else(|| panic!("{id}"));
     let told = |id: &str| {
-        let fields = &line(id)["fields"];
+        let fields = &line(id);
         ["face", "rpc", "code", "caller"].map(|name| fields[name].as_str().unwrap().to_owned())
     };
     assert_eq!(told("over-grpc"), ["grpc", "upbridge.v1.UsageService/RecordUsage", "OK", &id]);
     assert_eq!(told("over-http"), ["http", "upbridge.v1.UserSyncService/GetProfile", "OK", "service"]);
-    assert_eq!(
-        (told("nowhere"), &line("nowhere")["fields"]["status"]),
-        (["http", "", "", ""].map(str::to_owned), &404.into())
-    );
-    assert_eq!(line("over-http")["fields"]["path"], "/api/v1/creatorup/profile");
+    assert_eq!((told("nowhere"), &line("nowhere")["status"]), (["http", "", "", ""].map(str::to_owned), &404.into()));
+    assert_eq!(line("over-http")["path"], "/api/v1/creatorup/profile");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -95,8 +95,8 @@ fn compare(expected: &Value, actual: &Value, path: &str, differences: &mut Vec<S
                 differences.push(format!("{path} is {found}, not {kind}"));
             }
         }
-        // An integer and a number with a fraction are different JSON, so 5 is not 5.0.
-        (wanted, found) if wanted.to_string() != found.to_string() => {
+        // An integer and a number with a fraction are unequal here: 5 is not 5.0.
+        (wanted, found) if wanted != found => {
             differences.push(format!("{path} is {found}, not {wanted}"));
         }
         _ => {}

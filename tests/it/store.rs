@@ -200,6 +200,9 @@ async fn one_spoiled_write_of_many_made_together_fails_alone() {
     assert_eq!(hub.database.count(events).await, 31);
 }
 
+/// Variables set or removed, and the names that are then complained of.
+type Misconfigured<'a> = (&'a [(&'a str, Option<&'a str>)], &'a [&'a str]);
+
 fn upbridge(database: &TestDatabase, arguments: &[&str]) -> Output {
     HubProcess::command(database).args(arguments).output().unwrap()
 }
@@ -252,7 +255,7 @@ async fn migrations_are_listed_applied_once_and_undone() {
 async fn a_configuration_that_cannot_be_used_is_named_and_its_values_are_not_shown() {
     let database = TestDatabase::new().await;
     let unreachable = "postgres://ana:hunter2@127.0.0.1:9/hub";
-    let cases: [(&[(&str, Option<&str>)], &[&str]); 7] = [
+    let cases: [Misconfigured; 7] = [
         (&[("PORT", Some("hunter2"))], &["PORT"]),
         (&[("UPBRIDGE_NONSENSE", Some("hunter2"))], &["UPBRIDGE_NONSENSE"]),
         (&[("DATABASE_URL", Some("mysql://ana:hunter2@host/hub"))], &["DATABASE_URL"]),

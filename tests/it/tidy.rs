@@ -146,7 +146,6 @@ fn one_file_asks_which_database_it_is() {
     const EXCEPTIONS: &[(&str, &str)] = &[
         ("migrations/src/lib.rs", "takes PostgreSQL's advisory lock, below the hub's own dialect"),
         ("migrations/src/table.rs", "writes the default of a time, which the two databases spell differently"),
-        ("server/src/storage/user.rs", "compares without case by ILIKE on PostgreSQL"),
         ("server/src/storage/writer.rs", "reads the dialect back from its connection"),
     ];
     let mut all = sources("server/src/");
