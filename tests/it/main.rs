@@ -7,9 +7,16 @@
 mod harness;
 
 mod accounts;
+mod bad_input;
 mod contract;
 mod crash;
+mod faces;
+mod hostile;
+mod log;
 mod membership;
 mod policy;
+mod sources;
+mod store;
+mod tidy;
 mod usage;
 mod users;

@@ -402,7 +402,12 @@ impl<B: Batch> Work for LaneTurn<B> {
         })
     }
 
-    fn finish(self: Box<Self>, committed: Result<()>) {
+    fn finish(mut self: Box<Self>, committed: Result<()>) {
+        // A transaction that could not begin, or failed before this turn, has taken nothing: those who wait are
+        // answered all the same, or they and all after them would wait for ever.
+        if committed.is_err() && self.taken.is_empty() {
+            self.take();
+        }
         let results = match committed {
             Ok(()) => self.results.unwrap_or_default(),
             Err(error) => self.taken.iter().map(|_| Err(error.clone())).collect(),
@@ -419,7 +424,11 @@ impl<B: Batch> Work for LaneTurn<B> {
         }
     }
 
-    fn split(self: Box<Self>) -> Vec<Box<dyn Work>> {
+    fn split(mut self: Box<Self>) -> Vec<Box<dyn Work>> {
+        // Another work may have spoiled the transaction before this turn came.
+        if self.taken.is_empty() {
+            self.take();
+        }
         let LaneTurn { shared, taken, writer, .. } = *self;
         let alone =
             |pending| LaneTurn { shared: shared.clone(), taken: vec![pending], results: None, writer: writer.clone() };

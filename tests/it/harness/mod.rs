@@ -1,10 +1,12 @@
 //! Hubs for tests: in this process with a clock the test holds, or as the real executable.
 
 mod process;
+mod raw;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeZone, Utc};
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
@@ -17,6 +19,7 @@ use upbridge_server::model::clock::HeldClock;
 use uuid::Uuid;
 
 pub use process::HubProcess;
+pub use raw::{RawClient, frame};
 
 pub const ADMIN_EMAIL: &str = "admin@test.example";
 pub const ADMIN_PASSWORD: &str = "admin-password-1";
@@ -212,6 +215,16 @@ impl TestHub {
         member
     }
 
+    /// Any bytes to any path, as nobody.
+    pub async fn raw(&self) -> RawClient {
+        RawClient::connect(self.url("")).await
+    }
+
+    /// Asks the hub to stop and does not wait.
+    pub fn begin_stop(&self) {
+        self.shutdown.cancel();
+    }
+
     /// Stops the hub and waits until it has.
     pub async fn stop(mut self) -> TestDatabase {
         self.shutdown.cancel();
@@ -230,6 +243,17 @@ impl Drop for TestHub {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
+}
+
+/// Asks until the answer is yes, and gives up after a time nothing here should take.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        while !holds().await {
+            tick.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asking).await.unwrap_or_else(|_| panic!("in vain: {what}"));
 }
 
 pub async fn register(client: &Client, plan_id: Option<i32>) -> Member {

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use upbridge_client::{Client, Credentials};
 
@@ -12,6 +13,7 @@ use super::{SERVICE_KEY, TestDatabase, variables};
 pub struct HubProcess {
     child: Child,
     pub address: SocketAddr,
+    said: Arc<Mutex<String>>,
 }
 
 impl HubProcess {
@@ -24,19 +26,35 @@ impl HubProcess {
 
     /// Starts a hub on a free port and reads its address from the line that says it is serving.
     pub fn start(database: &TestDatabase) -> HubProcess {
-        let mut child = HubProcess::command(database).stderr(Stdio::piped()).spawn().expect("the hub starts");
+        HubProcess::run(&mut HubProcess::command(database))
+    }
+
+    /// Starts a hub by a command made with [`HubProcess::command`].
+    pub fn run(command: &mut Command) -> HubProcess {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the hub starts");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let mut seen = Vec::new();
+        let said = Arc::new(Mutex::new(String::new()));
         let address = loop {
-            let line = lines.next().unwrap_or_else(|| panic!("the hub ended: {seen:#?}")).expect("text");
-            if let Some(address) = line.split("address=").nth(1).filter(|_| line.contains("the hub is serving")) {
-                break address.split_whitespace().next().expect("an address").parse().expect("an address");
+            let line = lines.next().unwrap_or_else(|| panic!("the hub ended: {}", said.lock().expect("no panic")));
+            let line = line.expect("text");
+            *said.lock().expect("no panic") += &format!("{line}\n");
+            if line.contains("the hub is serving") {
+                // As text `address=…`, as JSON `"address":"…"`.
+                let address = line.split("address").nth(1).expect("an address").trim_start_matches(['=', '"', ':']);
+                let end = address.find([' ', '"']).unwrap_or(address.len());
+                break address[..end].parse().expect("an address");
             }
-            seen.push(line);
         };
         // Somebody must go on reading, or the hub would block on a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        HubProcess { child, address }
+        let heard = said.clone();
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| *heard.lock().expect("no panic") += &format!("{line}\n"));
+        });
+        HubProcess { child, address, said }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
     }
 
     pub async fn client(&self) -> Client {
@@ -45,6 +63,16 @@ impl HubProcess {
 
     pub async fn service(&self) -> Client {
         self.client().await.with_credentials(Credentials::ApiKey(SERVICE_KEY.into()))
+    }
+
+    /// What the process has written to standard error so far.
+    pub fn said(&self) -> String {
+        self.said.lock().expect("no panic").clone()
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("asked").is_none()
     }
 
     /// SIGKILL: no handler runs, nothing is flushed.
