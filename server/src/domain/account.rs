@@ -6,10 +6,11 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use super::Hub;
+use super::membership::choosable;
 use crate::model::context::SignedIn;
 use crate::model::event::{EventKind, EventStatus, NewEvent};
 use crate::model::membership::Subscription;
-use crate::model::user::{Role, Session, SyncStatus, User, UserStatus};
+use crate::model::user::{Role, Session, User, UserStatus};
 use crate::model::{Ctx, Email, Error, Principal, Reason, Result};
 use crate::storage;
 
@@ -29,8 +30,6 @@ pub struct Register {
     pub username: Option<String>,
     /// Plan to subscribe to.
     pub plan_id: Option<i32>,
-    /// Role.
-    pub role: Role,
 }
 
 /// A session just opened.
@@ -91,46 +90,50 @@ impl Hub {
     pub async fn register(&self, ctx: &Ctx, command: Register) -> Result<Opened> {
         let hash = self.passwords.hash(command.password.clone()).await?;
         let plan = match command.plan_id {
-            Some(plan_id) => Some(self.choosable(Some(plan_id), None).await?),
+            Some(plan_id) => Some(self.named_plan(Some(plan_id), None).await?),
             None => None,
         };
+        plan.as_ref().map_or(Ok(()), choosable)?;
         let now = self.now();
         let user = User {
-            id: Uuid::now_v7(),
-            email: command.email.as_str().to_owned(),
             name: command.name,
             username: command.username,
-            role: command.role,
-            status: UserStatus::Active,
-            sync_status: SyncStatus::Pending,
-            creatorup_user_id: None,
-            creatorup_synced_at: None,
-            last_creatorup_access: None,
-            creatorup_metadata: None,
-            created_at: now,
-            updated_at: now,
+            ..User::new(command.email.to_string(), Role::Member, now)
         };
         let subscription = plan.map(|plan| Subscription::starting(now, user.id, plan.id));
         let (session, token) = self.session(ctx, &user)?;
+        let opened = Opened { token, session: session.clone(), user: user.clone(), subscription: subscription.clone() };
+        self.add_user(user, hash, subscription, Some(session)).await?;
+        Ok(opened)
+    }
+
+    /// Adds a user with what comes with them.
+    pub(super) async fn add_user(
+        &self,
+        user: User,
+        hash: String,
+        subscription: Option<Subscription>,
+        session: Option<Session>,
+    ) -> Result<()> {
         let forget = self.forgetting(user.id);
-        let opened = Opened { token, session, user, subscription };
         self.store
-            .write((opened, hash, forget), |tx, (opened, hash, forget)| {
+            .write((user, hash, subscription, session, forget), |tx, (user, hash, subscription, session, forget)| {
                 Box::pin(async move {
-                    let user = &opened.user;
                     let (email, username) = (Some(user.email.as_str()), user.username.as_deref());
                     if let Some(field) = storage::user::find_taken(tx.reader(), email, username, None).await? {
                         return Err(Error::Taken { field });
                     }
                     storage::user::insert(tx, user, hash).await?;
                     tx.emit(user_event(user, "registered"));
-                    if let Some(subscription) = &opened.subscription {
+                    if let Some(subscription) = subscription {
                         storage::subscription::insert(tx, subscription).await?;
                         tx.emit(super::membership::subscription_event(subscription, "subscribed"));
                     }
-                    storage::session::insert(tx, &opened.session).await?;
+                    if let Some(session) = session {
+                        storage::session::insert(tx, session).await?;
+                    }
                     tx.after_commit(forget.clone().into_effect());
-                    Ok(opened.clone())
+                    Ok(())
                 })
             })
             .await

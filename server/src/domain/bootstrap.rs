@@ -6,9 +6,8 @@ use rand::Rng;
 use rand::distr::Alphanumeric;
 
 use super::Hub;
-use super::account::Register;
 use crate::model::membership::{Plan, PlanFeature, Tier};
-use crate::model::user::{Role, UserChange};
+use crate::model::user::{Role, User, UserChange};
 use crate::model::{Ctx, Email, Error, Principal, Result};
 use crate::storage;
 
@@ -63,15 +62,9 @@ impl Hub {
     pub async fn create_admin(&self, email: &str, password: Option<&str>) -> Result<FirstAdmin> {
         let email = Email::parse(email, "email")?;
         let (password, generated) = password_or_generated(password);
-        let command = Register {
-            email: email.clone(),
-            password,
-            name: "Administrator".to_owned(),
-            username: None,
-            plan_id: None,
-            role: Role::Admin,
-        };
-        self.register(&internal(), command).await?;
+        let hash = self.hash_password(password).await?;
+        let user = User { name: "Administrator".to_owned(), ..User::new(email.to_string(), Role::Admin, self.now()) };
+        self.add_user(user, hash, None, None).await?;
         Ok(FirstAdmin { email: email.to_string(), generated_password: generated })
     }
 

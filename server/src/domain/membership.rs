@@ -68,8 +68,8 @@ impl Hub {
         Ok(self.plans().await?.iter().filter(|plan| plan.is_active || retired_too).cloned().collect())
     }
 
-    /// The plan a caller chose by number or by name in any case; a retired one cannot be chosen.
-    pub(super) async fn choosable(&self, id: Option<i32>, name: Option<&str>) -> Result<Plan> {
+    /// The plan a caller means, by number or by name in any case.
+    pub(super) async fn named_plan(&self, id: Option<i32>, name: Option<&str>) -> Result<Plan> {
         let name = name.map(str::to_lowercase);
         if id.is_none() && name.is_none() {
             return Err(Error::invalid("plan_id", "is required"));
@@ -78,11 +78,7 @@ impl Hub {
         let chosen = plans.iter().find(|plan| {
             id.is_none_or(|id| plan.id == id) && name.as_ref().is_none_or(|name| plan.name.to_lowercase() == *name)
         });
-        match chosen {
-            None => Err(Error::NotFound { what: "plan" }),
-            Some(plan) if !plan.is_active => Err(Error::State { message: "the plan is retired" }),
-            Some(plan) => Ok(plan.clone()),
-        }
+        chosen.cloned().ok_or(Error::NotFound { what: "plan" })
     }
 
     /// What decides over a user's access, read now.
@@ -123,7 +119,7 @@ impl Hub {
     /// Subscribes the caller; says whether they held the plan already.
     pub async fn subscribe(&self, ctx: &Ctx, id: Option<i32>, name: Option<&str>) -> Result<(Membership, bool)> {
         let user_id = ctx.signed_in()?.user.id;
-        let plan = self.choosable(id, name).await?;
+        let plan = self.named_plan(id, name).await?;
         let input = (user_id, plan.clone(), self.now(), self.forgetting(user_id));
         let (subscription, already) = self
             .store
@@ -133,7 +129,7 @@ impl Hub {
                     storage::user::hold(tx, &[*user_id]).await?;
                     let held = storage::subscription::current(tx.reader(), &[*user_id]).await?.remove(user_id);
                     let held = held.filter(|held| held.status == SubscriptionStatus::Active);
-                    let result = replace(tx, held, *user_id, plan.id, *now).await?;
+                    let result = replace(tx, held, *user_id, plan, *now).await?;
                     tx.after_commit(forget.clone().into_effect());
                     Ok(result)
                 })
@@ -294,17 +290,23 @@ fn check_features(features: &[PlanFeature]) -> Result<()> {
     Ok(())
 }
 
-/// Puts a subscription to `plan_id` in the place of the one held; says whether it was held already.
+/// A retired plan cannot be chosen.
+pub(super) fn choosable(plan: &Plan) -> Result<()> {
+    if plan.is_active { Ok(()) } else { Err(Error::State { message: "the plan is retired" }) }
+}
+
+/// Puts a subscription to `plan` in the place of the one held; says whether it was held already. A retired plan can
+/// be kept and not chosen.
 async fn replace(
     tx: &mut WriteTx,
     held: Option<Subscription>,
     user_id: Uuid,
-    plan_id: i32,
+    plan: &Plan,
     now: Instant,
 ) -> Result<(Subscription, bool)> {
     if let Some(held) = held {
         let running = held.status_at(now) == SubscriptionStatus::Active;
-        if running && held.plan_id == plan_id {
+        if running && held.plan_id == plan.id {
             if !held.cancel_at_period_end {
                 return Ok((held, true));
             }
@@ -313,13 +315,15 @@ async fn replace(
             tx.emit(subscription_event(&resumed, "resumed"));
             return Ok((resumed, true));
         }
+        choosable(plan)?;
         let ended = match running {
             true => Subscription { status: SubscriptionStatus::Replaced, end_date: now, updated_at: now, ..held },
             false => Subscription { status: SubscriptionStatus::Expired, updated_at: now, ..held },
         };
         storage::subscription::update(tx, &ended).await?;
     }
-    let new = Subscription::starting(now, user_id, plan_id);
+    choosable(plan)?;
+    let new = Subscription::starting(now, user_id, plan.id);
     storage::subscription::insert(tx, &new).await?;
     tx.emit(subscription_event(&new, "subscribed"));
     Ok((new, false))

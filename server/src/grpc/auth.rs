@@ -23,7 +23,6 @@ impl AuthService for Door {
             name: message.name,
             username: message.username,
             plan_id: message.plan_id,
-            role: ModelRole::Member,
         };
         let Opened { token, session, user, subscription } = self.hub.register(&ctx, command).await.map_err(status)?;
         let plans = self.hub.list_plans(true).await.map_err(status)?;

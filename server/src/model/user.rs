@@ -72,6 +72,27 @@ pub struct User {
     pub updated_at: Instant,
 }
 
+impl User {
+    /// A new active user without a name, whom CreatorUp does not know yet.
+    pub fn new(email: String, role: Role, now: Instant) -> User {
+        User {
+            id: Uuid::now_v7(),
+            email,
+            name: String::new(),
+            username: None,
+            role,
+            status: UserStatus::Active,
+            sync_status: SyncStatus::Pending,
+            creatorup_user_id: None,
+            creatorup_synced_at: None,
+            last_creatorup_access: None,
+            creatorup_metadata: None,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
 /// A session, which is what a token stands for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
