@@ -70,7 +70,9 @@ pub fn start_logging(options: &LogOptions) -> anyhow::Result<LogGuard> {
         Format::Text => layer.boxed(),
         Format::Json => layer.json().boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(spoken)).try_init()?;
+    // The filter stands before all, not at the layer: a library that asks whether it may speak and then does not (sqlx,
+    // at a notice of PostgreSQL) would leave a layer's own filter closed for the next line on that thread.
+    tracing_subscriber::registry().with(spoken).with(layer).try_init()?;
     Ok(LogGuard(guards))
 }
 
