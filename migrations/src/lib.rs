@@ -78,9 +78,6 @@ pub async fn status(db: &DatabaseConnection) -> Result<Vec<Standing>, DbErr> {
         true => Migrator::get_applied_migrations(db).await?.iter().map(|one| one.name().to_owned()).collect(),
         false => Vec::new(),
     };
-    let name = |migration: &Box<dyn MigrationTrait>| migration.name().to_owned();
-    Ok(Migrator::migrations()
-        .iter()
-        .map(|migration| Standing { name: name(migration), applied: applied.contains(&name(migration)) })
-        .collect())
+    let standing = |name: &str| Standing { name: name.to_owned(), applied: applied.iter().any(|one| one == name) };
+    Ok(Migrator::migrations().iter().map(|migration| standing(migration.name())).collect())
 }

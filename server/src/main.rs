@@ -14,6 +14,10 @@ use upbridge_server::domain::Hub;
 use upbridge_server::model::clock::SystemClock;
 use upbridge_server::{http, storage, telemetry};
 
+/// SQLite allocates through it as well, because the crate overrides `malloc`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The integration hub between DigiUp and CreatorUp.
 ///
 /// Configured by the environment and `.env` files; `.env.example` lists every variable. Data goes to standard
@@ -154,6 +158,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let signalled = shutdown.clone();
     tokio::spawn(async move {
+        survive_file_limit();
         stop_signal().await;
         signalled.cancel();
         // A second signal means now.
@@ -163,6 +168,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let served = upbridge_server::run(config, Arc::new(SystemClock), listener, shutdown).await;
     drop(guard);
     served
+}
+
+/// A file at the process's size limit must be an error of the write, as a full disk is, and not the end of the hub.
+fn survive_file_limit() {
+    #[cfg(target_os = "linux")]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        const SIGXFSZ: i32 = 25;
+        // Registering a handler is all: it replaces the default action for the life of the process.
+        drop(signal(SignalKind::from_raw(SIGXFSZ)));
+    }
 }
 
 async fn stop_signal() {
