@@ -61,6 +61,38 @@ async fn three_producers_count_one_batch_once_in_the_month_it_was_completed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_told_for_a_record_without_one_finds_it_from_then_on() {
+    let hub = TestHub::start().await;
+    let member = hub.subscriber(2).await;
+    let mut service = member.client.usage();
+    let first = service.record_usage(record(january("batch-001"))).await.unwrap().into_inner();
+    let told = service.record_usage(keyed("k", january("batch-001"))).await.unwrap().into_inner();
+    assert_eq!((told.outcome(), &told.usage_id), (Duplicate, &first.usage_id));
+    let later = v1::UsageData { completed_at: at("2024-01-16T00:00:00Z"), ..january("batch-001") };
+    let later = service.record_usage(keyed("k", later)).await.unwrap().into_inner();
+    assert_eq!((later.outcome(), &later.usage_id), (Amended, &first.usage_id));
+    assert_eq!(total(&member.client, "2024-01").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_keyed_reports_of_one_name_in_one_message_are_batches_of_their_own() {
+    let hub = TestHub::start().await;
+    let member = hub.subscriber(2).await;
+    // One opened without a key: the first completion takes it, and the others are batches of their own.
+    member.client.usage().record_usage(record(usage("render"))).await.unwrap();
+    let report = |key: String| v1::UsageReport {
+        usage_data: Some(v1::UsageData { completed_at: at("2026-03-15T11:00:00Z"), ..usage("render") }),
+        digiup_user_id: None,
+        idempotency_key: Some(key),
+    };
+    let message = v1::RecordUsageStreamRequest { reports: (0..40).map(|n| report(format!("run-{n}"))).collect() };
+    let stream = tokio_stream_of(vec![message.clone(), message]);
+    let answer = member.client.usage().record_usage_stream(stream).await.unwrap().into_inner();
+    assert_eq!((answer.amended, answer.created, answer.duplicates), (1, 39, 40));
+    assert_eq!(total(&member.client, "2026-03").await, 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_amended_report_moves_the_months_total_and_keeps_the_old_values() {
     let hub = TestHub::start().await;
     let member = hub.subscriber(2).await;

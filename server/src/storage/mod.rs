@@ -68,7 +68,7 @@ impl Store {
         let read = dialect.connect_readers(options).await?;
         dialect.check(&read).await?;
         dialect.check(&write).await?;
-        let writer = Writer::start(write.clone(), stop);
+        let writer = Writer::start(write.clone(), stop)?;
         Ok(Store { dialect, read, write, writer, _lock: lock })
     }
 

@@ -10,10 +10,11 @@
 //! done. Order among concurrent callers is not guaranteed; a caller's own next write comes after its last answer.
 //! A caller that gave up before its write began is skipped.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use sea_orm::{DatabaseConnection, TransactionTrait};
 use tokio::sync::{mpsc, oneshot};
@@ -27,9 +28,6 @@ use crate::model::{Error, Result};
 const QUEUE_LIMIT: usize = 10_000;
 /// Writes of one transaction at most, a lane counting as one.
 const GROUP_LIMIT: usize = 256;
-/// Turns the writer gives other tasks before a transaction, and turns without a new arrival that end it sooner.
-const SETTLE_LIMIT: u32 = 200;
-const SETTLE_QUIET: u32 = 4;
 /// Another hub may hold what this one needs; it lets go within a transaction.
 const CONFLICT_TRIES: usize = 3;
 /// Items a lane hands over at once, and that may wait in it, at most.
@@ -51,27 +49,28 @@ trait Work: Send {
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Box<dyn Work>>,
-    arrivals: Arrivals,
     ended: CancellationToken,
 }
 
 impl Writer {
     /// Starts the writer on its own connection. After `stop` it finishes what is waiting and ends.
-    pub(super) fn start(connection: DatabaseConnection, stop: CancellationToken) -> Writer {
+    pub(super) fn start(connection: DatabaseConnection, stop: CancellationToken) -> Result<Writer> {
         let (queue, waiting) = mpsc::channel(QUEUE_LIMIT);
         let ended = CancellationToken::new();
-        let arrivals = Arrivals::default();
-        let counted = arrivals.clone();
         let dialect = match connection.get_database_backend() {
             sea_orm::DbBackend::Postgres => Dialect::Postgres,
             _ => Dialect::Sqlite,
         };
         let end = ended.clone().drop_guard();
-        tokio::spawn(async move {
-            run(connection, dialect, waiting, counted, stop).await;
+        // A thread of its own: a transaction is half a dozen short waits, and among the tasks of a busy runtime each
+        // would end with another wait for a turn.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::internal)?;
+        let write = move || {
+            runtime.block_on(run(connection, dialect, waiting, stop));
             drop(end);
-        });
-        Writer { queue, arrivals, ended }
+        };
+        std::thread::Builder::new().name("writer".to_owned()).spawn(write).map_err(Error::internal)?;
+        Ok(Writer { queue, ended })
     }
 
     /// Waits until the writer has ended.
@@ -91,7 +90,6 @@ impl Writer {
     }
 
     fn submit(&self, work: Box<dyn Work>) -> Result<()> {
-        self.arrivals.count();
         self.queue.try_send(work).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::unavailable("too many writes are waiting"),
             mpsc::error::TrySendError::Closed(_) => Error::unavailable("the hub is stopping"),
@@ -99,37 +97,10 @@ impl Writer {
     }
 }
 
-/// Counts what callers ask for, so that the writer can tell whether more is on its way.
-#[derive(Clone, Default)]
-struct Arrivals(Arc<AtomicU64>);
-
-impl Arrivals {
-    fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Lets other tasks run while they go on asking: callers who were just answered are about to ask again, and what
-    /// is asked now shares one commit instead of waiting for the next. Costs microseconds when nobody does.
-    async fn settle(&self) {
-        let mut quiet = 0;
-        let mut seen = self.0.load(Ordering::Relaxed);
-        for _ in 0..SETTLE_LIMIT {
-            tokio::task::yield_now().await;
-            let now = self.0.load(Ordering::Relaxed);
-            quiet = if now == seen { quiet + 1 } else { 0 };
-            seen = now;
-            if quiet == SETTLE_QUIET {
-                return;
-            }
-        }
-    }
-}
-
 async fn run(
     connection: DatabaseConnection,
     dialect: Dialect,
     mut waiting: mpsc::Receiver<Box<dyn Work>>,
-    arrivals: Arrivals,
     stop: CancellationToken,
 ) {
     loop {
@@ -143,7 +114,6 @@ async fn run(
             }
         };
         let Some(first) = first else { return };
-        arrivals.settle().await;
         let mut group = vec![first];
         while group.len() < GROUP_LIMIT
             && let Ok(work) = waiting.try_recv()
@@ -208,7 +178,10 @@ async fn attempt(connection: &DatabaseConnection, dialect: Dialect, group: &mut 
     let mut tx = WriteTx::new(transaction, dialect);
     for work in group.iter_mut() {
         tx.forget_wrote();
-        if let Err(error) = work.run(&mut tx).await
+        // A panic in one caller's write must not be the end of everybody's.
+        let done = AssertUnwindSafe(work.run(&mut tx)).catch_unwind().await;
+        let done = done.unwrap_or_else(|_panic| Err(Error::internal("a write panicked")));
+        if let Err(error) = done
             && (tx.wrote() || error.is_fault())
         {
             if let Err(error) = tx.rollback().await {
@@ -341,7 +314,6 @@ impl<B: Batch> Lane<B> {
             }))?;
         }
         waiting.push((item, answer));
-        self.writer.arrivals.count();
         Ok(())
     }
 }
