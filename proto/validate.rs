@@ -114,6 +114,12 @@ impl Walk {
             let (number, value, rest) = next_field(bytes)?;
             bytes = rest;
             let Some((index, field)) = message.field(number) else { continue };
+            // Decoding merges the parts of a message that comes in several, so that none of them alone says what it
+            // will hold. No encoder writes such a thing.
+            let is_message = field.cardinality == Many::One && matches!(field.kind, Kind::Message(_));
+            if is_message && last[index].is_some() {
+                return Err(format!("field {number} is given twice"));
+            }
             last[index] = Some(value);
             match field.cardinality {
                 Many::One => {}
@@ -381,6 +387,19 @@ mod tests {
         for end in 0..whole.len() {
             assert!(check(id, &whole[..end]).is_err(), "{end} bytes of {} were accepted", whole.len());
         }
+    }
+
+    #[test]
+    fn a_message_in_two_parts_cannot_carry_a_field_past_its_rule() {
+        let bad = v1::UsageData { usage_amount: Some(-5), ..Default::default() }.encode_to_vec();
+        let good = usage().encode_to_vec();
+        let mut bytes = Vec::new();
+        for part in [bad, good] {
+            bytes.extend([1 << 3 | 2, part.len() as u8]);
+            bytes.extend(part);
+        }
+        let id = Schema::get().message("upbridge.v1.RecordUsageRequest").unwrap();
+        assert!(matches!(check(id, &bytes), Err(Refusal::Malformed(_))));
     }
 
     #[test]

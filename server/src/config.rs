@@ -140,6 +140,8 @@ impl Config {
         let default_host = if production { "0.0.0.0" } else { "127.0.0.1" };
         let host = reader.parse("HOST", default_host, "must be an IP address");
         let jwt_secret = reader.secret("JWT_SECRET", production);
+        let jwt_secret_previous =
+            reader.optional("JWT_SECRET_PREVIOUS").map(|_| reader.secret("JWT_SECRET_PREVIOUS", production));
         let creatorup_api_key = reader.secret("CREATORUP_API_KEY", production);
         let database = reader.text("DATABASE_URL", &format!("sqlite://{}/upbridge.db?mode=rwc", data.display()));
         if storage::dialect::Dialect::of(&database).is_err() {
@@ -158,6 +160,9 @@ impl Config {
         if admin_password.as_ref().is_some_and(|password| !(8..=128).contains(&password.chars().count())) {
             reader.problem::<()>("ADMIN_PASSWORD", "must have 8 to 128 characters");
         }
+        if production && admin_password.as_deref().is_some_and(is_placeholder) {
+            reader.problem::<()>("ADMIN_PASSWORD", "must not be a placeholder");
+        }
         let directory = reader.text("LOG_DIR", "logs");
         let config = Config {
             environment,
@@ -166,7 +171,7 @@ impl Config {
             database_url: Secret(database.into()),
             pool_size: reader.number("DATABASE_POOL_SIZE", 8, 1, 1000) as u32,
             jwt_secret,
-            jwt_secret_previous: reader.optional("JWT_SECRET_PREVIOUS").map(|value| Secret(value.into())),
+            jwt_secret_previous,
             jwt_lifetime: reader.seconds("JWT_LIFETIME_SECONDS", 86_400, 60, 31_536_000),
             creatorup_api_key,
             admin_email: reader.optional("ADMIN_EMAIL"),
@@ -260,6 +265,12 @@ fn keep(data: &Path, made: &BTreeMap<&'static str, String>) -> std::io::Result<(
     file.sync_all()
 }
 
+/// Values that examples print and nobody should run with.
+fn is_placeholder(value: &str) -> bool {
+    let lowered = value.to_lowercase();
+    lowered.starts_with("your") || lowered.contains("changeme") || lowered.contains("change-me")
+}
+
 struct Reader<'a> {
     variables: &'a BTreeMap<String, String>,
     problems: Vec<String>,
@@ -349,10 +360,7 @@ impl Reader<'_> {
     /// A secret: given, made earlier, or made now; in production it must be given.
     fn secret(&mut self, name: &'static str, production: bool) -> Secret {
         if let Some(value) = self.optional(name) {
-            let lowered = value.to_lowercase();
-            let placeholder =
-                lowered.starts_with("your") || lowered.contains("changeme") || lowered.contains("change-me");
-            if production && (placeholder || value.len() < SECRET_BYTES) {
+            if production && (is_placeholder(&value) || value.len() < SECRET_BYTES) {
                 self.problem::<()>(
                     name,
                     &format!("must be a secret of at least {SECRET_BYTES} bytes, not a placeholder"),

@@ -85,7 +85,7 @@ async fn a_full_disk_refuses_writes_keeps_what_was_answered_and_lets_reads_go_on
     let mut command = Command::new("/bin/sh");
     command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("LOG_DIR", "off");
     // No file may grow beyond 2 MiB, and a write that would is an error like that of a full disk.
-    command.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" serve"]).arg(plain.get_program());
+    command.args(["-c", "ulimit -S -f 4096; exec \"$0\" serve"]).arg(plain.get_program());
     let mut hub = HubProcess::run(command.current_dir(database.directory.path()));
     let member = register(&hub.client().await, Some(2)).await;
     let client = impatient(hub.url(""), &member.token).await;
@@ -109,16 +109,28 @@ async fn a_full_disk_refuses_writes_keeps_what_was_answered_and_lets_reads_go_on
     assert_eq!(listed.usage.len() as i64, recorded.min(50));
     assert!(reqwest::get(hub.url("/healthz")).await.unwrap().status().is_success());
     assert!(hub.is_running());
-    hub.terminate();
-    // With room again, everything that was answered is there, and writing works.
-    let hub = HubProcess::start(&database);
-    let client = impatient(hub.url(""), &member.token).await;
-    for key in 0..recorded {
-        let again = client.usage().record_usage(large(&key.to_string())).await.unwrap().into_inner();
-        assert!(again.duplicate, "{key} was lost");
-    }
+    // With room again the same process goes on writing, and what it writes is there for others to see.
+    let room = Command::new("prlimit").args(["--fsize=unlimited", "--pid", &hub.id().to_string()]).status().unwrap();
+    assert!(room.success());
     client.usage().record_usage(large("more")).await.unwrap();
     assert_eq!(database.count("SELECT COUNT(*) FROM creatorup_usage").await, recorded + 1);
+    // Not even after a transaction that had to be undone: the user is gone, and only the database knows.
+    let victim = register(&hub.client().await, Some(2)).await;
+    victim.client.usage().record_usage(record(usage("cached"))).await.unwrap();
+    let connection = database.connect().await;
+    connection.execute_unprepared(&format!("DELETE FROM users WHERE email = '{}'", victim.email)).await.unwrap();
+    connection.close().await.unwrap();
+    let undone = victim.client.usage().record_usage(record(usage("undone"))).await.unwrap_err();
+    assert_eq!(undone.code(), Code::NotFound, "{undone}");
+    client.usage().record_usage(large("after")).await.unwrap();
+    assert_eq!(database.count("SELECT COUNT(*) FROM creatorup_usage").await, recorded + 2);
+    hub.kill();
+    let hub = HubProcess::start(&database);
+    let client = impatient(hub.url(""), &member.token).await;
+    for key in (0..recorded).map(|key| key.to_string()).chain(["more".to_owned(), "after".to_owned()]) {
+        let again = client.usage().record_usage(large(&key)).await.unwrap().into_inner();
+        assert!(again.duplicate, "{key} was lost");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use crate::model::event::{EventKind, EventStatus, NewEvent};
 use crate::model::membership::Subscription;
 use crate::model::user::{Role, Session, User, UserStatus};
 use crate::model::{Ctx, Email, Error, Principal, Reason, Result};
-use crate::storage;
+use crate::storage::{self, WriteTx};
 
 /// Sessions a list shows at most.
 const SESSIONS_SHOWN: u64 = 100;
@@ -147,10 +147,20 @@ impl Hub {
         self.limits.check_login(ctx.ip, email.as_str())?;
         let found = storage::user::find_by_email(self.store.read(), email.as_str()).await?;
         let (user, hash) = found.unzip();
+        let hash_read = hash.clone();
         let matches = self.passwords.verify(password, hash).await?;
         let user = user.filter(|user| matches && user.status == UserStatus::Active).ok_or_else(refused)?;
+        let verified = hash_read.unwrap_or_default();
         let (session, token) = self.session(ctx, &user)?;
-        self.store.write(session.clone(), |tx, session| Box::pin(storage::session::insert(tx, session))).await?;
+        self.store
+            .write((session.clone(), verified), |tx, (session, verified)| {
+                Box::pin(async move {
+                    still_verified(tx, session.user_id, verified).await?;
+                    storage::session::insert(tx, session).await
+                })
+            })
+            .await
+            .map_err(|error| if error.is_fault() { error } else { refused() })?;
         Ok(Opened { token, session, user, subscription: None })
     }
 
@@ -208,6 +218,7 @@ impl Hub {
         let user_id = signed_in.user.id;
         self.limits.check_login(ctx.ip, &signed_in.user.email)?;
         let hash = storage::user::password_hash(self.store.read(), user_id).await?;
+        let verified = hash.clone().unwrap_or_default();
         if !self.passwords.verify(current, hash).await? {
             return Err(Error::denied(Reason::InvalidCredentials, "the current password is wrong"));
         }
@@ -215,10 +226,11 @@ impl Hub {
             password_hash: Some(self.hash_password(new).await?),
             ..Default::default()
         };
-        let input = (user_id, signed_in.session_id, change, self.now(), self.forgetting(user_id));
+        let input = (user_id, signed_in.session_id, change, verified, self.now(), self.forgetting(user_id));
         self.store
-            .write(input, |tx, (user_id, session_id, change, now, forget)| {
+            .write(input, |tx, (user_id, session_id, change, verified, now, forget)| {
                 Box::pin(async move {
+                    still_verified(tx, *user_id, verified).await?;
                     storage::user::update(tx, *user_id, change, *now).await?;
                     let ended = storage::session::revoke_others(tx, *user_id, Some(*session_id), *now).await?;
                     tx.after_commit(forget.clone().into_effect());
@@ -235,6 +247,18 @@ impl Hub {
     pub(super) fn forgetting(&self, user_id: Uuid) -> Forget {
         Forget { caches: self.caches.clone(), user_id }
     }
+}
+
+/// Refuses when the password that was verified has been replaced, or its user made inactive, while it was hashed: a
+/// session opened with a password must not outlive it.
+async fn still_verified(tx: &WriteTx, user_id: Uuid, verified: &str) -> Result<()> {
+    storage::user::hold(tx, &[user_id]).await?;
+    let active = storage::user::find(tx.reader(), user_id).await?.is_some_and(|user| user.status == UserStatus::Active);
+    let hash = storage::user::password_hash(tx.reader(), user_id).await?;
+    if active && hash.as_deref() == Some(verified) {
+        return Ok(());
+    }
+    Err(Error::denied(Reason::InvalidCredentials, "the current password is wrong"))
 }
 
 /// Forgets what is kept at hand about a user.

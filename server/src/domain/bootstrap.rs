@@ -28,7 +28,8 @@ impl Hub {
     pub async fn seed_plans(&self) -> Result<usize> {
         let now = self.now();
         let caches = self.caches.clone();
-        self.store
+        let seeded = self
+            .store
             .write((now, caches), |tx, (now, caches)| {
                 Box::pin(async move {
                     if !storage::plan::list(tx.reader()).await?.is_empty() {
@@ -43,7 +44,12 @@ impl Hub {
                     Ok(plans.len())
                 })
             })
-            .await
+            .await;
+        match seeded {
+            // Another hub that started at the same moment was first.
+            Err(Error::Taken { .. }) => Ok(0),
+            seeded => seeded,
+        }
     }
 
     /// Makes the first administrator when there is no user at all.

@@ -188,18 +188,22 @@ impl Hub {
             .write((now, self.caches.clone()), |tx, (now, caches)| {
                 Box::pin(async move {
                     let due = storage::subscription::list_due(tx.reader(), *now, SWEEP).await?;
+                    let mut expired_now = 0;
                     for subscription in &due {
+                        if !storage::subscription::expire(tx, subscription.id, *now).await? {
+                            continue;
+                        }
+                        expired_now += 1;
                         let expired = Subscription {
                             status: SubscriptionStatus::Expired,
                             updated_at: *now,
                             ..subscription.clone()
                         };
-                        storage::subscription::update(tx, &expired).await?;
                         tx.emit(subscription_event(&expired, "expired"));
                         let (caches, user_id) = (caches.clone(), subscription.user_id);
                         tx.after_commit(move || caches.memberships.forget(&user_id));
                     }
-                    Ok(due.len())
+                    Ok(expired_now)
                 })
             })
             .await

@@ -41,6 +41,9 @@ use self::error::Failure;
 use self::route::{Endpoint, Found, Table};
 use crate::model::context::RequestId;
 
+/// A body that has not arrived by then is holding the connection for nothing; the gate's deadline begins after it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What the face is told from outside.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -149,7 +152,8 @@ where
     ) -> Result<Response, Failure> {
         let method = endpoint.method;
         let spelled = |failure: Failure| failure.spelled(endpoint.casing, method.input);
-        let body = body::read(&parts, body, self.options.body_limit).await?;
+        let reading = tokio::time::timeout(BODY_TIMEOUT, body::read(&parts, body, self.options.body_limit));
+        let body = reading.await.map_err(|_| Failure::malformed("the body did not arrive in time"))??;
         let input = decode::Input {
             variables: endpoint.decode(variables)?,
             query: parts.uri.query().unwrap_or_default(),

@@ -141,8 +141,15 @@ impl Dialect {
                 });
             }
             Dialect::Postgres => {
+                // A hub that loses its power or its network must not hold rows that others wait for.
+                const SESSION: [(&str, &str); 4] = [
+                    ("idle_in_transaction_session_timeout", "15000"),
+                    ("tcp_keepalives_idle", "10"),
+                    ("tcp_keepalives_interval", "5"),
+                    ("tcp_keepalives_count", "3"),
+                ];
                 connect.map_sqlx_postgres_opts(|postgres| {
-                    postgres.application_name("upbridge").statement_cache_capacity(256)
+                    postgres.application_name("upbridge").statement_cache_capacity(256).options(SESSION)
                 });
             }
         }
@@ -157,6 +164,24 @@ impl Dialect {
             }
             error => fault(error),
         })
+    }
+
+    /// Closes the one connection of a writer whose transaction did not end as it should; the pool opens another.
+    ///
+    /// SQLite undoes a transaction by itself when COMMIT fails, and the driver, which does not know, would take the
+    /// next transaction for a part of the one it still believes in. A PostgreSQL connection that fails is closed by
+    /// the driver.
+    pub async fn discard(self, connection: &DatabaseConnection) {
+        if self == Dialect::Postgres {
+            return;
+        }
+        let closed = match connection.get_sqlite_connection_pool().acquire().await {
+            Ok(broken) => broken.close().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = closed {
+            tracing::warn!(%error, "a broken connection did not close cleanly");
+        }
     }
 
     /// Brings the schema up or down, one process at a time.

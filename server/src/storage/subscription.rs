@@ -45,6 +45,21 @@ pub async fn update(tx: &mut WriteTx, subscription: &Subscription) -> Result<()>
     asked(Entity::update(row(subscription)).exec(tx.connection())).await.map(drop)
 }
 
+/// Marks an active subscription as expired; says whether it still was active, so that of two sweeps one tells.
+pub async fn expire(tx: &mut WriteTx, id: Uuid, now: Instant) -> Result<bool> {
+    let expired = ActiveModel {
+        status: Set(SubscriptionStatus::Expired.as_str().to_owned()),
+        updated_at: Set(now),
+        ..Default::default()
+    };
+    let update = Entity::update_many()
+        .set(expired)
+        .filter(Column::Id.eq(id))
+        .filter(Column::Status.eq(SubscriptionStatus::Active.as_str()))
+        .filter(Column::EndDate.lte(now));
+    Ok(asked(update.exec(tx.connection())).await?.rows_affected == 1)
+}
+
 fn row(subscription: &Subscription) -> ActiveModel {
     ActiveModel {
         id: Set(subscription.id),

@@ -117,8 +117,24 @@ pub async fn delete(tx: &mut WriteTx, id: Uuid) -> Result<bool> {
     Ok(asked(Entity::delete_by_id(id).exec(tx.connection())).await?.rows_affected > 0)
 }
 
-/// Notes that CreatorUp asked about these users.
+/// Notes that CreatorUp asked about these users, but for those whose rows another hub holds: waiting for a row in no
+/// order could make two hubs wait for each other, and the next question notes it as well.
 pub async fn touch(tx: &mut WriteTx, ids: &[Uuid], now: Instant) -> Result<()> {
+    let free = match tx.dialect().hold_rows() {
+        None => ids.to_vec(),
+        Some(clause) => {
+            let mut asked_about = Rows::new(&["id"], ids.len());
+            for id in ids {
+                asked_about.uuid(*id);
+            }
+            let sql = format!(
+                "SELECT users.id FROM users WHERE id IN (SELECT id FROM asked_about) {clause} OF users SKIP LOCKED"
+            );
+            let rows = asked(asked_about.query(tx.reader(), tx.dialect(), "asked_about", &sql)).await?;
+            rows.iter().map(|row| row.try_get("", "id")).collect::<Result<_, _>>().map_err(super::fault)?
+        }
+    };
+    let ids: &[Uuid] = &free;
     let row = ActiveModel { last_creatorup_access: Set(Some(now)), ..Default::default() };
     let update = Entity::update_many().set(row).filter(Column::Id.is_in(ids.iter().copied()));
     asked(update.exec(tx.connection())).await.map(drop)
@@ -205,11 +221,13 @@ pub async fn stats<C: ConnectionTrait>(connection: &C, since: Instant, now: Inst
 /// time. SQLite's one writer holds everything anyway.
 pub async fn hold(tx: &WriteTx, ids: &[Uuid]) -> Result<()> {
     let Some(clause) = tx.dialect().hold_rows() else { return Ok(()) };
+    // In the order of the ids, so that two hubs never wait for each other.
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
     let mut held = Rows::new(&["id"], ids.len());
-    for id in ids {
+    for id in &ids {
         held.uuid(*id);
     }
-    // In the order of the ids, so that two hubs never wait for each other.
     let sql =
         format!("SELECT users.id FROM users WHERE id IN (SELECT id FROM held) ORDER BY users.id {clause} OF users");
     asked(held.query(tx.reader(), tx.dialect(), "held", &sql)).await.map(drop)

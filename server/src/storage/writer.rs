@@ -186,6 +186,7 @@ async fn attempt(connection: &DatabaseConnection, dialect: Dialect, group: &mut 
         {
             if let Err(error) = tx.rollback().await {
                 tracing::warn!(%error, "a transaction could not be rolled back");
+                dialect.discard(connection).await;
             }
             return match error {
                 Error::Unavailable { .. } if !is_conflict(&error) => Attempt::Failed(error),
@@ -201,7 +202,10 @@ async fn attempt(connection: &DatabaseConnection, dialect: Dialect, group: &mut 
             effects.into_iter().for_each(|effect| effect());
             Attempt::Committed
         }
-        Err(error) => Attempt::Failed(fault(error)),
+        Err(error) => {
+            dialect.discard(connection).await;
+            Attempt::Failed(fault(error))
+        }
     }
 }
 

@@ -75,6 +75,11 @@ impl HubProcess {
         self.child.try_wait().expect("asked").is_none()
     }
 
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL: no handler runs, nothing is flushed.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");
