@@ -142,14 +142,22 @@ impl Dialect {
             }
             Dialect::Postgres => {
                 // A hub that loses its power or its network must not hold rows that others wait for.
-                const SESSION: [(&str, &str); 4] = [
+                const SESSION: [(&str, &str); 5] = [
+                    ("jit", "off"),
                     ("idle_in_transaction_session_timeout", "15000"),
                     ("tcp_keepalives_idle", "10"),
                     ("tcp_keepalives_interval", "5"),
                     ("tcp_keepalives_count", "3"),
                 ];
-                connect.map_sqlx_postgres_opts(|postgres| {
-                    postgres.application_name("upbridge").statement_cache_capacity(256).options(SESSION)
+                // Statements are planned once, which on a young table means for a tiny one: every lookup of the writer
+                // has its index and must not become a walk through a table that has grown since.
+                let seqscan = [("enable_seqscan", if only_reads { "on" } else { "off" })];
+                connect.map_sqlx_postgres_opts(move |postgres| {
+                    postgres
+                        .application_name("upbridge")
+                        .statement_cache_capacity(256)
+                        .options(SESSION)
+                        .options(seqscan)
                 });
             }
         }
