@@ -149,15 +149,15 @@ impl Dialect {
                     ("tcp_keepalives_interval", "5"),
                     ("tcp_keepalives_count", "3"),
                 ];
-                // Statements are planned once, which on a young table means for a tiny one: every lookup of the writer
-                // has its index and must not become a walk through a table that has grown since.
-                let seqscan = [("enable_seqscan", if only_reads { "on" } else { "off" })];
+                // A plan that is kept was made for the table as it was, and a young one looks as if any index would do:
+                // the writer's lookups would walk all of a member's records long after there are many.
+                let planning = [("plan_cache_mode", if only_reads { "auto" } else { "force_custom_plan" })];
                 connect.map_sqlx_postgres_opts(move |postgres| {
                     postgres
                         .application_name("upbridge")
                         .statement_cache_capacity(256)
                         .options(SESSION)
-                        .options(seqscan)
+                        .options(planning)
                 });
             }
         }
