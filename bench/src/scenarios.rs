@@ -161,7 +161,11 @@ impl Bench<'_> {
         let before = hub.totals(users, &month).await?;
         let counts = counters(users);
         let lanes = record_lanes(hub, users, &month, &counts).await?;
-        self.against_bare(report, "RecordUsage", hub, users, lanes, target::RECORD_USAGE).await?;
+        let target = match self.arguments.postgres {
+            Some(_) => target::RECORD_USAGE_POSTGRES,
+            None => target::RECORD_USAGE,
+        };
+        self.against_bare(report, "RecordUsage", hub, users, lanes, target).await?;
         agrees(&before, &counted(&counts), &hub.totals(users, &month).await?)
     }
 

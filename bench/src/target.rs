@@ -38,6 +38,8 @@ pub const VERIFY_TOKEN: Target = Target::AtLeast(0.7);
 pub const CHECK_FEATURE_ACCESS: Target = Target::AtLeast(0.7);
 /// Every report is on disk before it is answered; a group of 64 callers shares the write.
 pub const RECORD_USAGE: Target = Target::AtLeast(0.35);
+/// The same on PostgreSQL, whose own processes share the machine.
+pub const RECORD_USAGE_POSTGRES: Target = Target::AtLeast(0.25);
 /// Identity, quota, totals and the sync event of each report, beside the insert that the bare loop does.
 pub const RECORD_USAGE_STREAM: Target = Target::AtLeast(0.5);
 /// JSON instead of protobuf, HTTP/1.1 instead of HTTP/2.

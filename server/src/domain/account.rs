@@ -147,10 +147,9 @@ impl Hub {
         self.limits.check_login(ctx.ip, email.as_str())?;
         let found = storage::user::find_by_email(self.store.read(), email.as_str()).await?;
         let (user, hash) = found.unzip();
-        let hash_read = hash.clone();
+        let verified = hash.clone().unwrap_or_default();
         let matches = self.passwords.verify(password, hash).await?;
         let user = user.filter(|user| matches && user.status == UserStatus::Active).ok_or_else(refused)?;
-        let verified = hash_read.unwrap_or_default();
         let (session, token) = self.session(ctx, &user)?;
         self.store
             .write((session.clone(), verified), |tx, (session, verified)| {
