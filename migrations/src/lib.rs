@@ -7,6 +7,8 @@
 mod m20240101_000001_add_creatorup_integration;
 mod m20240102_000001_add_membership_and_batch_models;
 mod m20240103_000001_add_sessions_and_audit;
+mod m20240104_000001_add_event_queue;
+mod m20240105_000001_add_webhooks_and_alerts;
 mod table;
 
 pub use sea_orm_migration::MigratorTrait;
@@ -22,6 +24,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20240101_000001_add_creatorup_integration::Migration),
             Box::new(m20240102_000001_add_membership_and_batch_models::Migration),
             Box::new(m20240103_000001_add_sessions_and_audit::Migration),
+            Box::new(m20240104_000001_add_event_queue::Migration),
+            Box::new(m20240105_000001_add_webhooks_and_alerts::Migration),
         ]
     }
 }

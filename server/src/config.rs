@@ -214,6 +214,7 @@ impl Config {
             url: self.database_url.expose().to_owned(),
             read_connections: self.pool_size,
             wait: Duration::from_secs(5),
+            max_retries: 3,
         }
     }
 

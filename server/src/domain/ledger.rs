@@ -244,7 +244,9 @@ impl Set {
         for item in items {
             let (own, after) = rest.split_at(item.len());
             rest = after;
-            events(own, now).into_iter().for_each(|event| tx.emit(event));
+            events(own, now).into_iter().for_each(|event| {
+                tx.emit(event);
+            });
         }
         if !touched.is_empty() {
             let caches = caches.clone();

@@ -44,6 +44,13 @@ pub struct NewEvent {
     pub at: Instant,
 }
 
+impl NewEvent {
+    /// What it is counted as in a status.
+    pub fn label(&self, status: EventStatus) -> String {
+        format!("{}.{}", self.kind.as_str(), status.as_str())
+    }
+}
+
 /// A recorded event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {

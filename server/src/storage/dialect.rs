@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
@@ -234,6 +235,49 @@ impl Dialect {
         TransactionOptions {
             sqlite_transaction_mode: Some(sea_orm::SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
+        }
+    }
+
+    /// One of two texts that say the same to each database: SQLite's first.
+    pub fn pick<T>(self, texts: &[T; 2]) -> &T {
+        &texts[usize::from(self == Dialect::Postgres)]
+    }
+
+    /// This instant by the database's clock, as the columns keep it.
+    pub fn now(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => "strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now')",
+            Dialect::Postgres => "now()",
+        }
+    }
+
+    /// An instant so long ago, by the database's clock.
+    pub fn ago(self, time: Duration) -> String {
+        match self {
+            Dialect::Sqlite => {
+                format!("strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now', '-{:.3} seconds')", time.as_secs_f64())
+            }
+            Dialect::Postgres => format!("now() - interval '{:.3} seconds'", time.as_secs_f64()),
+        }
+    }
+
+    /// Holds the rows a query of one table reads and passes by those that others hold, where there can be others.
+    pub fn skip_locked(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => "",
+            Dialect::Postgres => "FOR UPDATE SKIP LOCKED",
+        }
+    }
+
+    /// Takes a lock on each kind and key of the rows `wanted` until the transaction ends, where there can be other
+    /// hubs. In one order, so that two hubs never wait for each other.
+    pub fn lock_keys(self) -> Option<&'static str> {
+        match self {
+            Dialect::Sqlite => None,
+            Dialect::Postgres => Some(
+                "SELECT pg_advisory_xact_lock(key)::text FROM (SELECT DISTINCT hashtextextended(wanted.kind || '/' \
+                 || wanted.queue_key, 0) AS key FROM wanted ORDER BY key OFFSET 0) AS keys",
+            ),
         }
     }
 

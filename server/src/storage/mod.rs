@@ -1,7 +1,7 @@
 //! How things are kept: the only room that knows SeaORM.
 //!
 //! The cast: [`Store`] holds a pool of readers and the one [`Writer`](writer::Writer); [`WriteTx`](tx::WriteTx) is
-//! what a write is made in, and the only key to events; [`dialect`] is the only place that asks which database it
+//! what a write is made in, and the only key to events and jobs; [`dialect`] is the only place that asks which database it
 //! is. Functions of the other files take a connection or a `&mut WriteTx` and never open a transaction.
 //!
 //! Guaranteed: a write that was answered is on disk (SQLite `synchronous=FULL`, PostgreSQL `synchronous_commit`);
@@ -11,26 +11,32 @@
 pub mod audit;
 pub mod dialect;
 mod entity;
+pub mod job;
 pub mod plan;
 mod row;
 mod rows;
 pub mod session;
 pub mod subscription;
 pub mod sync_event;
+pub mod tally;
 pub mod tx;
 pub mod usage;
 pub mod user;
 pub mod writer;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use rand::Rng;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, RuntimeErr, SqlErr};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{Error, Result};
 use dialect::{Dialect, FileLock};
+use job::turn::Turns;
+use tx::Common;
 pub use tx::WriteTx;
 use writer::Writer;
 pub use writer::{Batch, Lane};
@@ -41,6 +47,7 @@ pub struct Store {
     read: DatabaseConnection,
     write: DatabaseConnection,
     writer: Writer,
+    common: Arc<Common>,
     _lock: Option<FileLock>,
 }
 
@@ -53,6 +60,8 @@ pub struct Options {
     pub read_connections: u32,
     /// How long to wait for a connection, or for a locked database.
     pub wait: Duration,
+    /// Tries after the first of a job that does not say (`MAX_SYNC_RETRIES`).
+    pub max_retries: i32,
 }
 
 impl Store {
@@ -68,8 +77,18 @@ impl Store {
         let read = dialect.connect_readers(options).await?;
         dialect.check(&read).await?;
         dialect.check(&write).await?;
-        let writer = Writer::start(write.clone(), stop)?;
-        Ok(Store { dialect, read, write, writer, _lock: lock })
+        let common = Arc::new(Common {
+            dialect,
+            shard: rand::rng().random_range(0..tally::SHARDS),
+            max_retries: options.max_retries,
+            turns: Turns::default(),
+            ready: tokio::sync::Notify::new(),
+        });
+        for (kind, turn) in job::first_turns(&read, dialect).await? {
+            common.turns.reached(kind, turn);
+        }
+        let writer = Writer::start(write.clone(), common.clone(), stop)?;
+        Ok(Store { dialect, read, write, writer, common, _lock: lock })
     }
 
     /// The readers.
@@ -93,6 +112,12 @@ impl Store {
         W: for<'a> Fn(&'a mut WriteTx, &'a A) -> BoxFuture<'a, Result<T>> + Send + 'static,
     {
         self.writer.write(input, work).await
+    }
+
+    /// Waits until a write of this hub may have made a job ready. A hint: it may come for nothing, and what other hubs
+    /// make ready is not in it.
+    pub async fn job_ready(&self) {
+        self.common.ready.notified().await;
     }
 
     /// Opens a lane: writes of one kind that are made as a set, whoever asked for them.

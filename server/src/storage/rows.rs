@@ -35,6 +35,11 @@ impl Rows {
         self.add(id)
     }
 
+    /// Adds a UUID that may be absent.
+    pub fn uuid_or_null(&mut self, id: Option<Uuid>) -> &mut Rows {
+        self.add(id)
+    }
+
     /// Adds text.
     pub fn text(&mut self, text: impl Into<String>) -> &mut Rows {
         self.add(text.into())

@@ -1,32 +1,129 @@
 //! The record of what has to reach the other side.
 
+use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect};
 use uuid::Uuid;
 
 use super::entity::sync_event::{Column, Entity};
 use super::rows::Rows;
 use super::{WriteTx, asked};
-use crate::model::Result;
 use crate::model::event::{Event, EventStatus, NewEvent};
+use crate::model::tally::Metric;
+use crate::model::{Instant, Json, Result};
 
 /// Adds events; only [`WriteTx::commit`] calls this, so an event never stands without its write.
-pub(super) async fn insert(tx: &mut WriteTx, events: &[NewEvent]) -> Result<(), DbErr> {
-    const COLUMNS: &[&str] =
-        &["id", "event_type", "user_id", "status", "payload", "processed_at", "created_at", "updated_at"];
+pub(super) async fn insert(tx: &mut WriteTx, events: Vec<(Uuid, NewEvent)>) -> Result<(), DbErr> {
+    const COLUMNS: &[&str] = &[
+        "id",
+        "event_type",
+        "user_id",
+        "status",
+        "payload",
+        "max_retries",
+        "processed_at",
+        "created_at",
+        "updated_at",
+    ];
     let mut rows = Rows::new(COLUMNS, events.len());
-    for event in events {
+    let max_retries = tx.common().max_retries;
+    for (id, event) in events {
         let processed_at = (event.status != EventStatus::Pending).then_some(event.at);
-        rows.uuid(Uuid::now_v7()).text(event.kind.as_str()).uuid(event.user_id).text(event.status.as_str());
-        rows.json(Some(event.payload.clone())).time(processed_at).time(event.at).time(event.at);
+        rows.uuid(id).text(event.kind.as_str()).uuid(event.user_id).text(event.status.as_str());
+        rows.json(Some(event.payload)).int(max_retries).time(processed_at).time(event.at).time(event.at);
     }
     let dialect = tx.dialect();
     rows.insert(tx.connection(), dialect, "sync_events", "").await
 }
 
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fate {
+    /// The event.
+    pub id: Uuid,
+    /// `Pending` when it is tried again.
+    pub status: EventStatus,
+    /// Tries after the first, so far.
+    pub retries: i32,
+    /// What the other side answered.
+    pub response: Option<Json>,
+    /// What went wrong last; an event that completes keeps what it says.
+    pub error: Option<String>,
+}
+
+/// Moves pending events on, as a set; those that are not pending stay as they are.
+pub async fn settle(tx: &mut WriteTx, fates: &[Fate], now: Instant) -> Result<()> {
+    const COLUMNS: &[&str] =
+        &["id", "status", "retry_count", "response", "error_message", "processed_at", "updated_at"];
+    if fates.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Rows::new(COLUMNS, fates.len());
+    for fate in fates {
+        let processed_at = (fate.status != EventStatus::Pending).then_some(now);
+        rows.uuid(fate.id).text(fate.status.as_str()).int(fate.retries).json(fate.response.clone());
+        rows.text_or_null(fate.error.clone()).time(processed_at).time(now);
+    }
+    let update = "UPDATE sync_events SET status = fate.status, retry_count = fate.retry_count, \
+                  response = COALESCE(fate.response, sync_events.response), \
+                  error_message = COALESCE(fate.error_message, sync_events.error_message), \
+                  processed_at = fate.processed_at, updated_at = fate.updated_at FROM fate \
+                  WHERE sync_events.id = fate.id AND sync_events.status = 'pending' \
+                  RETURNING sync_events.event_type, sync_events.status, sync_events.created_at";
+    let dialect = tx.dialect();
+    let moved = asked(rows.query(tx.connection(), dialect, "fate", update)).await?;
+    count_moves(tx, &moved, EventStatus::Pending)
+}
+
+/// Makes failed events pending again, with all their tries.
+pub async fn reopen(tx: &mut WriteTx, ids: &[Uuid], now: Instant) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Rows::new(&["id", "updated_at"], ids.len());
+    for id in ids {
+        rows.uuid(*id).time(now);
+    }
+    let update = "UPDATE sync_events SET status = 'pending', retry_count = 0, processed_at = NULL, \
+                  updated_at = again.updated_at FROM again \
+                  WHERE sync_events.id = again.id AND sync_events.status = 'failed' \
+                  RETURNING sync_events.event_type, sync_events.status, sync_events.created_at";
+    let dialect = tx.dialect();
+    let moved = asked(rows.query(tx.connection(), dialect, "again", update)).await?;
+    count_moves(tx, &moved, EventStatus::Failed)
+}
+
+/// Counts events that left a status for the one they have now.
+fn count_moves(tx: &mut WriteTx, moved: &[QueryResult], from: EventStatus) -> Result<()> {
+    for row in moved {
+        let read = || -> Result<(String, String, DateTime<Utc>), DbErr> {
+            Ok((row.try_get("", "event_type")?, row.try_get("", "status")?, row.try_get("", "created_at")?))
+        };
+        let (kind, status, created_at) = read().map_err(super::fault)?;
+        if status != from.as_str() {
+            tx.tally(Metric::Events, &format!("{kind}.{}", from.as_str()), created_at, -1, 0);
+            tx.tally(Metric::Events, &format!("{kind}.{status}"), created_at, 1, 0);
+        }
+    }
+    Ok(())
+}
+
+/// The pending events of a user that a push of the user settles, oldest first.
+pub async fn pending<C: ConnectionTrait>(connection: &C, user_id: Uuid, most: u64) -> Result<Vec<Uuid>> {
+    // A literal and not a bound value: only so does a planner see that the partial index holds all it needs.
+    let query = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::UserId.eq(user_id))
+        .filter(Expr::cust("event_type <> 'usage_sync'"))
+        .filter(Column::Status.eq(EventStatus::Pending.as_str()))
+        .order_by_asc(Column::Id)
+        .limit(most);
+    asked(query.into_tuple().all(connection)).await
+}
+
 /// The newest events of a user that are not about usage, newest first.
 pub async fn recent<C: ConnectionTrait>(connection: &C, user_id: Uuid, most: u64) -> Result<Vec<Event>> {
-    // A literal and not a bound value: only so does a planner see that the partial index holds all it needs.
     let query = Entity::find()
         .filter(Column::UserId.eq(user_id))
         .filter(Expr::cust("event_type <> 'usage_sync'"))

@@ -1,23 +1,53 @@
-//! The transaction a write is made in, and the only key to events.
+//! The transaction a write is made in, and the only key to events, jobs and running counts.
+
+use std::sync::Arc;
 
 use sea_orm::{DatabaseTransaction, DbErr};
+use uuid::Uuid;
 
 use super::dialect::Dialect;
-use super::sync_event;
+use super::job::turn::Turns;
+use super::{job, sync_event, tally};
+use crate::model::Instant;
 use crate::model::event::NewEvent;
+use crate::model::job::{JobKind, JobState, NewJob};
+use crate::model::tally::Metric;
+
+/// What all writes of this hub share.
+pub(super) struct Common {
+    pub dialect: Dialect,
+    /// Where this hub counts.
+    pub shard: i32,
+    /// Tries after the first of a job that does not say.
+    pub max_retries: i32,
+    /// Whose turn it is.
+    pub turns: Turns,
+    /// Told when a job may have become ready.
+    pub ready: tokio::sync::Notify,
+}
 
 /// A write in progress. It may share its transaction with the writes of other callers.
 pub struct WriteTx {
     transaction: DatabaseTransaction,
-    dialect: Dialect,
+    common: Arc<Common>,
     wrote: bool,
-    events: Vec<NewEvent>,
+    events: Vec<(Uuid, NewEvent)>,
+    jobs: Vec<NewJob>,
+    counts: tally::Counts,
     effects: Vec<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl WriteTx {
-    pub(super) fn new(transaction: DatabaseTransaction, dialect: Dialect) -> WriteTx {
-        WriteTx { transaction, dialect, wrote: false, events: Vec::new(), effects: Vec::new() }
+    pub(super) fn new(transaction: DatabaseTransaction, common: Arc<Common>) -> WriteTx {
+        WriteTx {
+            transaction,
+            common,
+            wrote: false,
+            events: Vec::new(),
+            jobs: Vec::new(),
+            counts: tally::Counts::new(),
+            effects: Vec::new(),
+        }
     }
 
     /// The connection, for statements that read.
@@ -27,7 +57,11 @@ impl WriteTx {
 
     /// Which database it is.
     pub fn dialect(&self) -> Dialect {
-        self.dialect
+        self.common.dialect
+    }
+
+    pub(super) fn common(&self) -> &Arc<Common> {
+        &self.common
     }
 
     /// The connection, for statements that write. From here on an error must undo the whole transaction.
@@ -37,16 +71,42 @@ impl WriteTx {
     }
 
     /// Records what happened, in this transaction: there is no other way to, so a write and its event commit
-    /// together or not at all.
-    pub fn emit(&mut self, event: NewEvent) {
+    /// together or not at all. Answers with the event's id.
+    pub fn emit(&mut self, event: NewEvent) -> Uuid {
         self.wrote = true;
-        self.events.push(event);
+        let id = Uuid::now_v7();
+        self.tally(Metric::Events, &event.label(event.status), event.at, 1, 0);
+        self.events.push((id, event));
+        id
+    }
+
+    /// Remembers work for later, in this transaction: there is no other way to.
+    pub fn enqueue(&mut self, job: NewJob) {
+        self.wrote = true;
+        self.jobs.push(job);
+    }
+
+    /// Counts, in this transaction: the running counts are what analytics answers from.
+    pub fn tally(&mut self, metric: Metric, label: &str, at: Instant, count: i64, amount: i64) {
+        self.wrote = true;
+        tally::add(&mut self.counts, metric, label, at, count, amount);
+    }
+
+    /// Counts jobs that come to a state, or with a negative number leave it.
+    pub(super) fn count_jobs(&mut self, kind: JobKind, state: JobState, count: i64) {
+        self.tally(Metric::Jobs, &format!("{}.{}", kind.as_str(), state.as_str()), Instant::default(), count, 0);
     }
 
     /// Runs `effect` after COMMIT and before the caller is answered. It must be quick and cannot fail: forgetting
     /// what a cache held is what it is for.
     pub fn after_commit(&mut self, effect: impl FnOnce() + Send + Sync + 'static) {
         self.effects.push(Box::new(effect));
+    }
+
+    /// Wakes the workers of this hub after COMMIT.
+    pub(super) fn wake_workers(&mut self) {
+        let common = self.common.clone();
+        self.after_commit(move || common.ready.notify_one());
     }
 
     pub(super) fn wrote(&self) -> bool {
@@ -57,10 +117,18 @@ impl WriteTx {
         self.wrote = false;
     }
 
-    /// Writes the events and commits; answers with what is to be done next.
+    /// Writes the events, the jobs and the counts, and commits; answers with what is to be done next.
     pub(super) async fn commit(mut self) -> Result<Vec<Box<dyn FnOnce() + Send + Sync>>, DbErr> {
         let events = std::mem::take(&mut self.events);
-        sync_event::insert(&mut self, &events).await?;
+        sync_event::insert(&mut self, events).await?;
+        let jobs = std::mem::take(&mut self.jobs);
+        if !jobs.is_empty() {
+            job::insert(&mut self, jobs).await?;
+            self.wake_workers();
+        }
+        let counts = std::mem::take(&mut self.counts);
+        let shard = self.common.shard;
+        tally::write(&mut self, counts, shard).await?;
         self.transaction.commit().await?;
         Ok(self.effects)
     }

@@ -20,7 +20,7 @@ use sea_orm::{DatabaseConnection, TransactionTrait};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::dialect::Dialect;
+use super::tx::Common;
 use super::{WriteTx, fault, is_conflict};
 use crate::model::{Error, Result};
 
@@ -54,19 +54,19 @@ pub struct Writer {
 
 impl Writer {
     /// Starts the writer on its own connection. After `stop` it finishes what is waiting and ends.
-    pub(super) fn start(connection: DatabaseConnection, stop: CancellationToken) -> Result<Writer> {
+    pub(super) fn start(
+        connection: DatabaseConnection,
+        common: Arc<Common>,
+        stop: CancellationToken,
+    ) -> Result<Writer> {
         let (queue, waiting) = mpsc::channel(QUEUE_LIMIT);
         let ended = CancellationToken::new();
-        let dialect = match connection.get_database_backend() {
-            sea_orm::DbBackend::Postgres => Dialect::Postgres,
-            _ => Dialect::Sqlite,
-        };
         let end = ended.clone().drop_guard();
         // A thread of its own: a transaction is half a dozen short waits, and among the tasks of a busy runtime each
         // would end with another wait for a turn.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::internal)?;
         let write = move || {
-            runtime.block_on(run(connection, dialect, waiting, stop));
+            runtime.block_on(run(connection, common, waiting, stop));
             drop(end);
         };
         std::thread::Builder::new().name("writer".to_owned()).spawn(write).map_err(Error::internal)?;
@@ -99,7 +99,7 @@ impl Writer {
 
 async fn run(
     connection: DatabaseConnection,
-    dialect: Dialect,
+    common: Arc<Common>,
     mut waiting: mpsc::Receiver<Box<dyn Work>>,
     stop: CancellationToken,
 ) {
@@ -122,14 +122,14 @@ async fn run(
         }
         group.retain(|work| work.is_wanted());
         if !group.is_empty() {
-            execute(&connection, dialect, group).await;
+            execute(&connection, &common, group).await;
         }
     }
 }
 
 /// Runs a group in one transaction; when a part of it spoils the transaction, runs each part in its own.
-async fn execute(connection: &DatabaseConnection, dialect: Dialect, mut group: Vec<Box<dyn Work>>) {
-    match attempt(connection, dialect, &mut group).await {
+async fn execute(connection: &DatabaseConnection, common: &Arc<Common>, mut group: Vec<Box<dyn Work>>) {
+    match attempt(connection, common, &mut group).await {
         Attempt::Committed => group.into_iter().for_each(|work| work.finish(Ok(()))),
         Attempt::Failed(error) => {
             tracing::warn!(%error, context = ?error, "a transaction could not be made");
@@ -145,7 +145,7 @@ async fn execute(connection: &DatabaseConnection, dialect: Dialect, mut group: V
                 let mut alone = vec![part];
                 let mut committed = Ok(());
                 for _ in 0..CONFLICT_TRIES {
-                    committed = match attempt(connection, dialect, &mut alone).await {
+                    committed = match attempt(connection, common, &mut alone).await {
                         Attempt::Committed => Ok(()),
                         Attempt::Failed(error) | Attempt::Spoiled(error) => Err(error),
                     };
@@ -168,14 +168,15 @@ enum Attempt {
     Spoiled(Error),
 }
 
-async fn attempt(connection: &DatabaseConnection, dialect: Dialect, group: &mut [Box<dyn Work>]) -> Attempt {
+async fn attempt(connection: &DatabaseConnection, common: &Arc<Common>, group: &mut [Box<dyn Work>]) -> Attempt {
+    let dialect = common.dialect;
     let begun = Instant::now();
     let transaction = match connection.begin_with_options(dialect.write_transaction()).await {
         Ok(transaction) => transaction,
         Err(error) => return Attempt::Failed(fault(error)),
     };
     let open = Instant::now();
-    let mut tx = WriteTx::new(transaction, dialect);
+    let mut tx = WriteTx::new(transaction, common.clone());
     for work in group.iter_mut() {
         tx.forget_wrote();
         // A panic in one caller's write must not be the end of everybody's.

@@ -1,0 +1,261 @@
+//! Work that is remembered for later: what it is, where it stands, and when it is tried again.
+
+use std::time::Duration;
+
+use rand::Rng;
+use uuid::Uuid;
+
+use super::words::words;
+use super::{Instant, Json};
+
+words! {
+    /// What a job does. The order is the order of importance.
+    JobKind {
+        /// Applies a subscription that CreatorUp reported by webhook.
+        SubscriptionSync = "subscription_sync",
+        /// Pushes a user, their plan and subscription to CreatorUp.
+        UserSync = "user_sync",
+        /// Records usage that CreatorUp reported by webhook.
+        UsageSync = "usage_sync",
+        /// Finds users whose copy at CreatorUp is missing, wrong or old.
+        UserSweep = "user_sweep",
+        /// Removes what is past its retention.
+        Cleanup = "cleanup",
+        /// Does nothing; what benchmarks and drills enqueue.
+        Probe = "probe",
+    }
+}
+
+words! {
+    /// Where a job stands.
+    JobState {
+        /// Its time has not come.
+        Scheduled = "scheduled",
+        /// It may be claimed.
+        Ready = "ready",
+        /// Its key has as many running jobs as it may; one is freed when one of those ends.
+        Held = "held",
+        /// A worker has it on lease.
+        Running = "running",
+        /// It succeeded.
+        Done = "done",
+        /// It was given up: a dead letter.
+        Dead = "dead",
+        /// An administrator called it off.
+        Cancelled = "cancelled",
+    }
+}
+
+impl JobState {
+    /// Whether the job is over.
+    pub fn is_over(self) -> bool {
+        matches!(self, JobState::Done | JobState::Dead | JobState::Cancelled)
+    }
+}
+
+/// What all jobs of a kind have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindRule {
+    /// Lower goes first; jobs of one priority take turns by key.
+    pub priority: i32,
+    /// A handler that takes longer is stopped and has failed.
+    pub deadline: Duration,
+    /// Jobs of one key that run at once, over all hubs; `None` is as many as there are slots.
+    pub per_key: Option<u32>,
+}
+
+impl JobKind {
+    /// The rule of the kind. Subscriptions decide over access, so they go first.
+    pub fn rule(self) -> KindRule {
+        let rule = |priority, seconds, per_key| KindRule { priority, deadline: Duration::from_secs(seconds), per_key };
+        match self {
+            // One at a time per user, so that the newer never overtakes the older.
+            JobKind::SubscriptionSync => rule(10, 60, Some(1)),
+            JobKind::UserSync => rule(20, 120, Some(1)),
+            JobKind::UsageSync => rule(30, 60, None),
+            JobKind::UserSweep | JobKind::Cleanup => rule(40, 600, Some(1)),
+            JobKind::Probe => rule(50, 60, None),
+        }
+    }
+}
+
+/// Work to be remembered in the transaction of the write that causes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewJob {
+    /// UUID, version 7.
+    pub id: Uuid,
+    /// What it does.
+    pub kind: JobKind,
+    /// Whose turn it takes: a user, an endpoint. Jobs of different keys take turns.
+    pub key: String,
+    /// At most one job of a kind waits under such a key; a second one is merged into it.
+    pub unique_key: Option<String>,
+    /// Lower goes first.
+    pub priority: i32,
+    /// Not before this; `None` is at once.
+    pub run_at: Option<Instant>,
+    /// What the handler needs. No secrets: they are read when they are used.
+    pub payload: Json,
+    /// The sync event that stands and falls with the job.
+    pub event_id: Option<Uuid>,
+    /// Tries after the first; `None` is what the hub is configured with.
+    pub max_retries: Option<i32>,
+    /// When it was asked for.
+    pub at: Instant,
+}
+
+impl NewJob {
+    /// A job of a kind with its rule's priority, to be done at once.
+    pub fn new(kind: JobKind, key: impl Into<String>, payload: Json, at: Instant) -> NewJob {
+        let priority = kind.rule().priority;
+        let id = Uuid::now_v7();
+        NewJob {
+            id,
+            kind,
+            key: key.into(),
+            unique_key: None,
+            priority,
+            run_at: None,
+            payload,
+            event_id: None,
+            max_retries: None,
+            at,
+        }
+    }
+
+    /// Merges it into a job of its kind that already waits under this key.
+    pub fn unique(mut self, key: impl Into<String>) -> NewJob {
+        self.unique_key = Some(key.into());
+        self
+    }
+
+    /// Ties a sync event to it, which completes and fails with the job.
+    pub fn for_event(mut self, event_id: Uuid) -> NewJob {
+        self.event_id = Some(event_id);
+        self
+    }
+}
+
+/// A job a worker holds on lease.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// UUID, version 7.
+    pub id: Uuid,
+    /// What it does.
+    pub kind: JobKind,
+    /// Whose turn it takes.
+    pub key: String,
+    /// The key under which at most one job of the kind waits.
+    pub unique_key: Option<String>,
+    /// The fence: counts the claims of this job. What the worker says about the job is believed only with it.
+    pub lease: i64,
+    /// What the handler needs.
+    pub payload: Json,
+    /// The sync event that stands and falls with it.
+    pub event_id: Option<Uuid>,
+    /// Tries that failed.
+    pub attempts: i32,
+    /// Tries after the first, at most.
+    pub max_retries: i32,
+    /// Workers that died while they had it.
+    pub rescues: i32,
+    /// What went wrong before, oldest first: `[{at, attempt, lease, error}]`.
+    pub errors: Option<Json>,
+    /// When it was asked for.
+    pub created_at: Instant,
+}
+
+impl Job {
+    /// Whether a failure of this try is the last.
+    pub fn is_last_try(&self) -> bool {
+        self.attempts >= self.max_retries
+    }
+}
+
+/// How a try ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It succeeded; the answer is kept with the event.
+    Done(Option<Json>),
+    /// It failed and may succeed later, not before the given time when there is one.
+    Retry {
+        /// For people; holds no secret.
+        error: String,
+        /// What the other side asked for (`Retry-After`).
+        after: Option<Duration>,
+    },
+    /// It failed and always will.
+    Dead {
+        /// For people; holds no secret.
+        error: String,
+    },
+    /// It was interrupted and spends no try.
+    Released,
+}
+
+impl Outcome {
+    /// A failure that may pass.
+    pub fn retry(error: impl ToString) -> Outcome {
+        Outcome::Retry { error: error.to_string(), after: None }
+    }
+
+    /// A failure that will not.
+    pub fn dead(error: impl ToString) -> Outcome {
+        Outcome::Dead { error: error.to_string() }
+    }
+}
+
+/// How long a failed job waits. Exponential with full jitter, kept in the job's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The longest wait after the first failure; it grows fourfold: 1 s, 4 s, 16 s.
+    pub base: Duration,
+    /// The longest wait of all.
+    pub cap: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(300) }
+    }
+}
+
+impl Backoff {
+    /// The longest wait after `failures` failures (1 is the first).
+    pub fn ceiling(&self, failures: i32) -> Duration {
+        let doublings = 2 * failures.saturating_sub(1).clamp(0, 15) as u32;
+        self.base.saturating_mul(1 << doublings).min(self.cap)
+    }
+
+    /// A wait: anything up to the ceiling, so that what failed together does not come back together; never earlier
+    /// than the other side asked for, as far as the cap allows.
+    pub fn wait(&self, failures: i32, asked: Option<Duration>) -> Duration {
+        let jittered = self.ceiling(failures).mul_f64(rand::rng().random_range(0.0..=1.0));
+        jittered.max(asked.unwrap_or_default().min(self.cap))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_fourfold_up_to_a_cap_and_honour_what_was_asked_for() {
+        let backoff = Backoff::default();
+        let ceilings: Vec<u64> = (1..=6).map(|failures| backoff.ceiling(failures).as_secs()).collect();
+        assert_eq!(ceilings, [1, 4, 16, 64, 256, 300]);
+        assert_eq!(backoff.ceiling(i32::MAX).as_secs(), 300);
+        for _ in 0..1_000 {
+            assert!(backoff.wait(2, None) <= Duration::from_secs(4));
+            let asked = Duration::from_secs(30);
+            assert_eq!(backoff.wait(1, Some(asked)), asked);
+            assert_eq!(backoff.wait(1, Some(Duration::from_secs(9_000))), backoff.cap);
+        }
+    }
+
+    #[test]
+    fn waits_differ() {
+        let waits: std::collections::HashSet<Duration> = (0..100).map(|_| Backoff::default().wait(3, None)).collect();
+        assert!(waits.len() > 90, "{}", waits.len());
+    }
+}
