@@ -13,6 +13,7 @@
 
 pub mod access_log;
 pub mod config;
+pub mod delivery;
 pub mod domain;
 pub mod front;
 pub mod grpc;
