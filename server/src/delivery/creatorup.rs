@@ -1,5 +1,7 @@
 //! CreatorUp over HTTP and JSON: any CreatorUp, in any language.
 
+use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,14 +31,18 @@ pub struct CreatorUpApi {
     options: Options,
     outbound: Outbound,
     key: HeaderValue,
-    clock: std::sync::Arc<dyn Clock>,
+    clock: Arc<dyn Clock>,
 }
 
 impl CreatorUpApi {
     /// Connects to nobody yet; an error is a key that is no header, or a system without certificates.
-    pub fn new(options: Options, clock: std::sync::Arc<dyn Clock>) -> Result<CreatorUpApi, Box<dyn std::error::Error + Send + Sync>> {
+    pub fn new(
+        options: Options,
+        key: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<CreatorUpApi, Box<dyn Error + Send + Sync>> {
         let outbound = Outbound::new(Guard::new(options.allowed_networks.clone()), options.timeout)?;
-        let mut key = HeaderValue::from_str(&options.key)?;
+        let mut key = HeaderValue::from_str(key)?;
         key.set_sensitive(true);
         Ok(CreatorUpApi { options, outbound, key, clock })
     }
@@ -57,7 +63,9 @@ impl CreatorUpApi {
         let key = idempotency_key(push.job_id, &content);
         let mut headers = self.headers();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.extend(HeaderValue::from_str(&key).ok().map(|key| (http::HeaderName::from_static("idempotency-key"), key)));
+        headers.extend(
+            HeaderValue::from_str(&key).ok().map(|key| (http::HeaderName::from_static("idempotency-key"), key)),
+        );
         let mut body = content;
         body.insert("as_of".to_owned(), json!(push.snapshot.as_of));
         let body = Bytes::from(Json::Object(body).to_string());
@@ -106,7 +114,8 @@ impl CreatorUp for CreatorUpApi {
         if named == self.options.url {
             return Some(configured);
         }
-        let is_listed = self.options.allowed_urls.contains(&named) && self.outbound.guard().permits_url(&named.join("/"));
+        let is_listed =
+            self.options.allowed_urls.contains(&named) && self.outbound.guard().permits_url(&named.join("/"));
         is_listed.then(|| Target { url: named.to_string(), is_configured: false })
     }
 
@@ -126,7 +135,10 @@ fn content(snapshot: &Snapshot) -> Map<String, Json> {
     content.insert("deleted".to_owned(), json!(snapshot.user.is_none()));
     if let Some(user) = &snapshot.user {
         content.insert("user".to_owned(), user_json(user, &snapshot.courses));
-        content.insert("subscription".to_owned(), snapshot.membership.as_ref().map_or(Json::Null, |held| subscription_json(held, snapshot.as_of)));
+        content.insert(
+            "subscription".to_owned(),
+            snapshot.membership.as_ref().map_or(Json::Null, |held| subscription_json(held, snapshot.as_of)),
+        );
         content.insert("plan".to_owned(), snapshot.membership.as_ref().map_or(Json::Null, plan_json));
     }
     content
@@ -203,7 +215,8 @@ fn confirmation(body: &[u8]) -> Result<Confirmation, Failure> {
     };
     said.remove("success");
     let named = ["creatorup_user_id", "user_id", "id"].into_iter().find(|name| said.get(*name).is_some_and(is_id));
-    let id = named.and_then(|name| said.remove(name)).map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
+    let id =
+        named.and_then(|name| said.remove(name)).map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned));
     if id.as_ref().is_some_and(|id| id.len() > LONGEST_ID) {
         return Err(garbage("names a user by more than 255 bytes"));
     }
@@ -228,16 +241,24 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<(Option<String>, Json), FailureClass> {
-        confirmation(body.as_bytes()).map(|said| (said.creatorup_user_id, said.metadata)).map_err(|failure| failure.class)
+        confirmation(body.as_bytes())
+            .map(|said| (said.creatorup_user_id, said.metadata))
+            .map_err(|failure| failure.class)
     }
 
     #[test]
     fn a_confirmation_is_read_wherever_the_id_stands_and_the_rest_is_kept() {
         let id = |id: &str| Some(id.to_owned());
-        assert_eq!(read(r#"{"success":true,"data":{"creatorup_user_id":"c-1","plan":"x"}}"#), Ok((id("c-1"), json!({"plan": "x"}))));
+        assert_eq!(
+            read(r#"{"success":true,"data":{"creatorup_user_id":"c-1","plan":"x"}}"#),
+            Ok((id("c-1"), json!({"plan": "x"})))
+        );
         assert_eq!(read(r#"{"data":{"user_id":7}}"#), Ok((id("7"), json!({}))));
         assert_eq!(read(r#"{"id":"c-2","tags":[1]}"#), Ok((id("c-2"), json!({"tags": [1]}))));
-        assert_eq!(read(r#"{"creatorup_user_id":null,"id":"c-3"}"#), Ok((id("c-3"), json!({"creatorup_user_id": null}))));
+        assert_eq!(
+            read(r#"{"creatorup_user_id":null,"id":"c-3"}"#),
+            Ok((id("c-3"), json!({"creatorup_user_id": null})))
+        );
         assert_eq!(read("{}"), Ok((None, json!({}))));
     }
 
@@ -253,11 +274,15 @@ mod tests {
     fn retry_after_is_seconds_or_a_date_and_anything_else_is_nothing() {
         let now = chrono::DateTime::parse_from_rfc3339("2026-03-15T12:00:00Z").unwrap().to_utc();
         let read = |text: &'static str| {
-            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]), now).map(|after| after.as_secs())
+            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]), now)
+                .map(|after| after.as_secs())
         };
         assert_eq!((read("120"), read("0"), read(" 7 ")), (Some(120), Some(0), Some(7)));
         assert_eq!(read("Sun, 15 Mar 2026 12:00:30 GMT"), Some(30));
-        assert_eq!((read("Sun, 15 Mar 2026 11:00:00 GMT"), read("soon"), read("-1"), read("1.5")), (None, None, None, None));
+        assert_eq!(
+            (read("Sun, 15 Mar 2026 11:00:00 GMT"), read("soon"), read("-1"), read("1.5")),
+            (None, None, None, None)
+        );
     }
 
     #[test]

@@ -22,7 +22,6 @@ pub use guard::{Guard, Networks};
 pub use outbound::{Answer, MOST_BYTES, Outbound, Trust};
 pub use target::BaseUrl;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How CreatorUp is reached.
@@ -36,6 +35,4 @@ pub struct Options {
     pub timeout: Duration,
     /// `OUTBOUND_ALLOWED_NETWORKS`
     pub allowed_networks: Networks,
-    /// `CREATORUP_API_KEY`
-    pub key: Arc<str>,
 }

@@ -53,13 +53,17 @@ mod tests {
     #[test]
     fn spellings_of_one_address_are_one_address() {
         let one = BaseUrl::parse("https://api.creatorup.com").unwrap();
-        for spelling in ["https://API.creatorup.com/", "https://api.creatorup.com:443", " https://api.creatorup.com// "] {
+        for spelling in ["https://API.creatorup.com/", "https://api.creatorup.com:443", " https://api.creatorup.com// "]
+        {
             assert_eq!(BaseUrl::parse(spelling), Some(one.clone()), "{spelling}");
         }
         assert_eq!(one.to_string(), "https://api.creatorup.com");
         assert_eq!(one.join("/api/v1/x").as_str(), "https://api.creatorup.com/api/v1/x");
         let below = BaseUrl::parse("http://127.1:3000/creatorup/").unwrap();
-        assert_eq!((below.to_string().as_str(), below.join("/x").path()), ("http://127.0.0.1:3000/creatorup", "/creatorup/x"));
+        assert_eq!(
+            (below.to_string().as_str(), below.join("/x").path()),
+            ("http://127.0.0.1:3000/creatorup", "/creatorup/x")
+        );
         for other in ["http://api.creatorup.com", "https://api.creatorup.com:8443", "https://api.creatorup.com/v2"] {
             assert_ne!(BaseUrl::parse(other), Some(one.clone()), "{other}");
         }

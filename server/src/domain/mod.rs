@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::model::creatorup::CreatorUp;
 use crate::model::membership::{Membership, Plan};
 use crate::model::usage::MonthlyUsage;
 use crate::model::user::User;
@@ -48,6 +49,10 @@ pub struct Rules {
     pub service_key: Option<Arc<str>>,
     /// Rate limits.
     pub limits: limit::LimitRules,
+    /// CreatorUp; without one nobody is pushed anywhere.
+    pub creatorup: Option<Arc<dyn CreatorUp>>,
+    /// Users that one batch of a sweep takes at most.
+    pub sync_batch_size: u64,
 }
 
 /// The hub's domain: everything a door can ask for.
@@ -59,6 +64,8 @@ pub struct Hub {
     tokens: TokenIssuer,
     service_key: Option<Arc<str>>,
     limits: Limits,
+    creatorup: Option<Arc<dyn CreatorUp>>,
+    sync_batch_size: u64,
     usage: Lane<ledger::UsageBatch>,
     accesses: Lane<user_sync::AccessBatch>,
 }
@@ -99,6 +106,8 @@ impl Hub {
             passwords: Passwords::new(),
             service_key: rules.service_key,
             limits: Limits::new(rules.limits),
+            creatorup: rules.creatorup,
+            sync_batch_size: rules.sync_batch_size,
             store,
             clock,
             caches,
