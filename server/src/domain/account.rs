@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Hub;
 use super::membership::choosable;
-use super::user_sync::change::user_event;
+use super::user_sync::change::Change;
 use crate::model::context::SignedIn;
 use crate::model::membership::Subscription;
 use crate::model::user::{Role, Session, User, UserStatus};
@@ -125,10 +125,10 @@ impl Hub {
                         return Err(Error::Taken { field });
                     }
                     storage::user::insert(tx, user, hash).await?;
-                    line.tell(tx, user_event(user, "registered")).await?;
+                    line.tell(tx, Change::of_user(user, "registered")).await?;
                     if let Some(subscription) = subscription {
                         storage::subscription::insert(tx, subscription).await?;
-                        line.tell(tx, super::membership::subscription_event(subscription, "subscribed")).await?;
+                        line.tell(tx, Change::of_subscription(subscription, "subscribed")).await?;
                     }
                     if let Some(session) = session {
                         storage::session::insert(tx, session).await?;
