@@ -59,6 +59,9 @@ impl Failure {
             if status.code() == Code::OutOfRange && info.reason == "BODY_TOO_LARGE" {
                 failure.status = StatusCode::PAYLOAD_TOO_LARGE;
             }
+            if status.code() == Code::FailedPrecondition && info.reason == "UNPROCESSABLE" {
+                failure.status = StatusCode::UNPROCESSABLE_ENTITY;
+            }
             failure.reason = Some(info.reason.clone()).filter(|reason| !reason.is_empty());
             let mut metadata: Vec<_> = info.metadata.iter().collect();
             metadata.sort();
