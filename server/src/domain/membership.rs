@@ -164,7 +164,7 @@ impl Hub {
                         }
                     }
                     if changed != held {
-                        changed.updated_at = *now;
+                        changed = changed.decided(*now);
                         storage::subscription::update(tx, &changed).await?;
                         tx.emit(subscription_event(&changed, "canceled"));
                         tx.after_commit(forget.clone().into_effect());
@@ -314,7 +314,7 @@ async fn replace(
             if !held.cancel_at_period_end {
                 return Ok((held, true));
             }
-            let resumed = Subscription { cancel_at_period_end: false, updated_at: now, ..held };
+            let resumed = Subscription { cancel_at_period_end: false, ..held }.decided(now);
             storage::subscription::update(tx, &resumed).await?;
             tx.emit(subscription_event(&resumed, "resumed"));
             return Ok((resumed, true));

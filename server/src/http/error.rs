@@ -158,6 +158,16 @@ impl Failure {
         self
     }
 
+    /// Whether what was sent could not be read, or breaks a rule of the contract.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    }
+
+    /// What is wrong, for people.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The answer that says so.
     pub fn into_response(self, request_id: Option<&RequestId>) -> Response {
         let mut error = Map::new();

@@ -165,7 +165,8 @@ pub fn verify(keys: &[Key], sent: &Sent<'_>, body: &[u8], now: i64, tolerance: u
     if keys.is_empty() {
         return Err(Refused::Signature("no secret is configured"));
     }
-    let mut proof = Proof { id: None, signed_at: None, signature: String::new(), content: Digest::default(), secret: 0 };
+    let mut proof =
+        Proof { id: None, signed_at: None, signature: String::new(), content: Digest::default(), secret: 0 };
     let mut timestamps = Vec::new();
     let mut is_given = false;
     if sent.is_standard() {
@@ -221,17 +222,13 @@ fn verify_header(keys: &[Key], sent: &Sent<'_>, body: &[u8], proof: &mut Proof) 
     Ok(timestamp)
 }
 
-fn verify_standard(
-    keys: &[Key],
-    sent: &Sent<'_>,
-    body: &[u8],
-    proof: &mut Proof,
-) -> Result<(String, i64), Refused> {
+fn verify_standard(keys: &[Key], sent: &Sent<'_>, body: &[u8], proof: &mut Proof) -> Result<(String, i64), Refused> {
     let id = one(&sent.standard_id, "webhook-id is not there once")?;
     let stamp = one(&sent.standard_timestamp, "webhook-timestamp is not there once")?;
     let list = one(&sent.standard_signature, "webhook-signature is not there once")?;
     // A full stop parts the signed content, so an id that holds one could be another id and another timestamp.
-    let is_plain = (1..=ID_LENGTH).contains(&id.len()) && id.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'.');
+    let is_plain =
+        (1..=ID_LENGTH).contains(&id.len()) && id.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'.');
     if !is_plain {
         return Err(Refused::Signature("webhook-id is no plain id"));
     }

@@ -119,7 +119,8 @@ fn is_signature(name: &[u8]) -> bool {
         return text == SIGNATURE;
     }
     // A letter is at most the six characters of an escape.
-    text.len() <= 6 * SIGNATURE.len() && serde_json::from_slice::<String>(name).is_ok_and(|name| name.as_bytes() == SIGNATURE)
+    text.len() <= 6 * SIGNATURE.len()
+        && serde_json::from_slice::<String>(name).is_ok_and(|name| name.as_bytes() == SIGNATURE)
 }
 
 /// Walks over JSON without reading it. It passes what a parser would refuse; the parser that follows does refuse it.
@@ -193,7 +194,10 @@ impl Scanner<'_> {
 
     /// Steps over a number or a word.
     fn scalar(&mut self) {
-        while self.peek().is_some_and(|byte| !is_space(byte) && !matches!(byte, b',' | b':' | b'}' | b']' | b'"' | b'{' | b'[')) {
+        while self
+            .peek()
+            .is_some_and(|byte| !is_space(byte) && !matches!(byte, b',' | b':' | b'}' | b']' | b'"' | b'{' | b'['))
+        {
             self.at += 1;
         }
     }

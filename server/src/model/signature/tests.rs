@@ -171,7 +171,12 @@ fn a_header_that_is_sent_twice_or_without_its_others_is_refused() {
     let twice = Sent { signature: vec![hex.as_bytes(), hex.as_bytes()], ..Sent::default() };
     assert!(!passes(&key, &twice, BODY, NOW));
     let times: Vec<&[u8]> = vec![b"1700000000", b"1700000000"];
-    assert!(!passes(&key, &Sent { signature: vec![stamped.as_bytes()], timestamp: times, ..Sent::default() }, BODY, NOW));
+    assert!(!passes(
+        &key,
+        &Sent { signature: vec![stamped.as_bytes()], timestamp: times, ..Sent::default() },
+        BODY,
+        NOW
+    ));
     let alone = Sent { timestamp: vec![b"1700000000"], ..Sent::default() };
     assert!(!passes(&key, &alone, BODY, NOW), "a timestamp is a part of what a header signs");
     let list = key.sign_standard("msg_1", NOW, BODY).unwrap();
@@ -210,7 +215,9 @@ fn a_timestamp_may_differ_by_the_tolerance_and_no_second_more() {
     let hex = key.sign(Some(NOW - 301), BODY);
     let refused = verify(&[key.clone()], &header(&hex, Some("1699999699")), BODY, NOW, 300).unwrap_err();
     assert_eq!(refused, Refused::Stale(301), "a good signature may be told why");
-    for spelled in ["", "-1", "+1700000000", "1700000000.0", "1e9", "Infinity", "NaN", " 1700000000", "99999999999999999999"] {
+    for spelled in
+        ["", "-1", "+1700000000", "1700000000.0", "1e9", "Infinity", "NaN", " 1700000000", "99999999999999999999"]
+    {
         let mut mac = key.text.clone();
         mac.update(format!("{spelled}.").as_bytes());
         mac.update(BODY);
@@ -274,13 +281,23 @@ fn the_member_goes_with_one_comma_and_nothing_else_changes() {
         ("{\r\n\t\"a\": 1 ,\r\n\t\"signature\": \"S\" ,\"b\":[1, 2]}", "{\r\n\t\"a\": 1  ,\"b\":[1, 2]}"),
         (r#"{"sign\u0061ture":"S","a":1.50}"#, r#"{"a":1.50}"#),
         (r#"{"a":"\",\"signature\":\"X","signature":"S"}"#, r#"{"a":"\",\"signature\":\"X"}"#),
-        (r#"{"a":{"signature":"X","b":[{"signature":"Y"}]},"signature":"S"}"#, r#"{"a":{"signature":"X","b":[{"signature":"Y"}]}}"#),
+        (
+            r#"{"a":{"signature":"X","b":[{"signature":"Y"}]},"signature":"S"}"#,
+            r#"{"a":{"signature":"X","b":[{"signature":"Y"}]}}"#,
+        ),
         (r#"{"a":"\\","signature":"S"}"#, r#"{"a":"\\"}"#),
         (r#"{"a":"é€😀","signature":"S"}"#, r#"{"a":"é€😀"}"#),
     ] {
         assert_eq!(parted(body), Ok((rest.to_owned(), s.clone())), "{body}");
     }
-    for body in [r#"{"a":1}"#, "{}", r#"{"Signature":"S"}"#, r#"{"a":{"signature":"X"}}"#, r#"{"signature":null}"#, r#"{"signatures":"S"}"#] {
+    for body in [
+        r#"{"a":1}"#,
+        "{}",
+        r#"{"Signature":"S"}"#,
+        r#"{"a":{"signature":"X"}}"#,
+        r#"{"signature":null}"#,
+        r#"{"signatures":"S"}"#,
+    ] {
         assert_eq!(parted(body), Ok((body.to_owned(), None)), "{body}");
     }
 }
