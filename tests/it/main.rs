@@ -21,3 +21,4 @@ mod store;
 mod tidy;
 mod usage;
 mod users;
+mod webhooks;
