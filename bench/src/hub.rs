@@ -83,6 +83,7 @@ impl Site {
             ("RATE_LIMIT_ANONYMOUS", text(NO_LIMIT)),
             ("RATE_LIMIT_LOGIN", text(NO_LIMIT)),
             ("RATE_LIMIT_USER", text(NO_LIMIT)),
+            ("RATE_LIMIT_WEBHOOK", text(NO_LIMIT)),
             ("LOG_DIR", self.directory.join("logs").display().to_string()),
         ];
         let log = self.directory.join("hub.log");
