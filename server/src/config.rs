@@ -3,6 +3,8 @@
 //! The real environment wins over `.env.<UPBRIDGE_ENV>`, that over `.env.local`, that over `.env`. Every problem is
 //! reported at once and names its variable, never its value.
 
+mod creatorup;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -17,6 +19,7 @@ use crate::domain::limit::{LimitRules, Quota};
 use crate::domain::webhook::WebhookRules;
 use crate::domain::{Keys, Rules};
 use crate::model::address::Networks;
+use crate::model::creatorup::CreatorUp;
 use crate::model::job::Backoff;
 use crate::model::signature::Key;
 use crate::queue;
@@ -99,6 +102,8 @@ pub struct Config {
     pub queue: queue::Options,
     /// `MAX_SYNC_RETRIES`
     pub max_sync_retries: i32,
+    /// `CREATORUP_API_URL` and what belongs to it
+    pub creatorup: creatorup::CreatorUp,
     /// `WEBHOOK_SECRET`
     pub webhook_secret: Secret,
     /// `WEBHOOK_SECRET`, `WEBHOOK_SECRET_PREVIOUS`, `WEBHOOK_TOLERANCE_SECONDS`, `WEBHOOK_ALLOWED_IPS`
@@ -221,6 +226,7 @@ impl Config {
                 drain: reader.seconds("DRAIN_TIMEOUT_SECONDS", 20, 1, 3600),
             },
             max_sync_retries: reader.number("MAX_SYNC_RETRIES", 3, 0, 100) as i32,
+            creatorup: reader.creatorup(),
             webhook_secret,
             webhooks,
             trusted_proxies: reader.networks("TRUSTED_PROXIES"),
@@ -260,8 +266,8 @@ impl Config {
         self.queue
     }
 
-    /// What the domain is configured with.
-    pub fn rules(&self) -> Rules {
+    /// What the domain is configured with, and whom it tells about users.
+    pub fn rules(&self, creatorup: Option<Arc<dyn CreatorUp>>) -> Rules {
         Rules {
             keys: Keys {
                 current: self.jwt_secret.0.clone(),
@@ -270,6 +276,8 @@ impl Config {
             token_lifetime: self.jwt_lifetime,
             service_key: Some(self.creatorup_api_key.0.clone()),
             limits: self.limits,
+            creatorup,
+            sync_batch_size: self.creatorup.sync_batch_size,
             webhooks: self.webhooks.clone(),
         }
     }

@@ -20,5 +20,6 @@ mod sources;
 mod store;
 mod tidy;
 mod usage;
+mod user_sync;
 mod users;
 mod webhooks;

@@ -15,9 +15,9 @@ impl Handler for Hub {
         Box::pin(async move {
             match job.kind {
                 JobKind::SubscriptionSync => self.apply_subscription(job).await,
-                JobKind::UserSync => Outcome::dead("no handler"),
+                JobKind::UserSync => self.push_user(job).await,
                 JobKind::UsageSync => self.apply_usage(job).await,
-                JobKind::UserSweep => Outcome::dead("no handler"),
+                JobKind::UserSweep => self.sweep_users(job).await,
                 JobKind::Cleanup => Outcome::dead("no handler"),
                 JobKind::Probe => probe(job).await,
             }
@@ -28,7 +28,7 @@ impl Handler for Hub {
         Box::pin(async move {
             match job.kind {
                 JobKind::SubscriptionSync | JobKind::UsageSync => self.webhook_died(tx, job, error).await,
-                JobKind::UserSync => Ok(()),
+                JobKind::UserSync => self.push_died(tx, job, error).await,
                 // Nobody waits for these; the next one does their work.
                 JobKind::UserSweep | JobKind::Cleanup | JobKind::Probe => Ok(()),
             }

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod clock;
 pub mod context;
+pub mod creatorup;
 pub mod email;
 pub mod error;
 pub mod event;

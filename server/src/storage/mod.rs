@@ -23,6 +23,7 @@ pub mod tally;
 pub mod tx;
 pub mod usage;
 pub mod user;
+pub mod user_sync;
 pub mod webhook;
 pub mod writer;
 
