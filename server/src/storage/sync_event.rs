@@ -110,6 +110,9 @@ fn count_moves(tx: &mut WriteTx, moved: &[QueryResult], from: EventStatus) -> Re
     Ok(())
 }
 
+/// What came by webhook is not to be told to CreatorUp: its own job settles it.
+const IS_OURS: &str = "NOT EXISTS (SELECT 1 FROM webhook_logs WHERE webhook_logs.id = sync_events.id)";
+
 /// The pending events of a user that a push of the user settles, oldest first.
 pub async fn pending<C: ConnectionTrait>(connection: &C, user_id: Uuid, most: u64) -> Result<Vec<Uuid>> {
     // A literal and not a bound value: only so does a planner see that the partial index holds all it needs.
@@ -119,6 +122,7 @@ pub async fn pending<C: ConnectionTrait>(connection: &C, user_id: Uuid, most: u6
         .filter(Column::UserId.eq(user_id))
         .filter(Expr::cust("event_type <> 'usage_sync'"))
         .filter(Column::Status.eq(EventStatus::Pending.as_str()))
+        .filter(Expr::cust(IS_OURS))
         .order_by_asc(Column::Id)
         .limit(most);
     asked(query.into_tuple().all(connection)).await
@@ -130,12 +134,14 @@ pub async fn unsettled(tx: &WriteTx, users: &[Uuid]) -> Result<HashMap<Uuid, (Uu
     for id in users {
         asked_for.uuid(*id);
     }
-    let query = "SELECT user_id, id, status FROM (SELECT sync_events.user_id, sync_events.id, sync_events.status, \
+    let query = format!(
+        "SELECT user_id, id, status FROM (SELECT sync_events.user_id, sync_events.id, sync_events.status, \
                  ROW_NUMBER() OVER (PARTITION BY sync_events.user_id ORDER BY sync_events.id DESC) AS place \
                  FROM asked_for JOIN sync_events ON sync_events.user_id = asked_for.user_id \
-                 WHERE sync_events.event_type <> 'usage_sync' AND sync_events.status <> 'completed') AS unsettled \
-                 WHERE place = 1";
-    let rows = asked(asked_for.query(tx.reader(), tx.dialect(), "asked_for", query)).await?;
+                 WHERE sync_events.event_type <> 'usage_sync' AND sync_events.status <> 'completed' AND {IS_OURS}) \
+         AS unsettled WHERE place = 1"
+    );
+    let rows = asked(asked_for.query(tx.reader(), tx.dialect(), "asked_for", &query)).await?;
     let read = |row: &QueryResult| -> Result<(Uuid, Uuid, String), DbErr> {
         Ok((row.try_get("", "user_id")?, row.try_get("", "id")?, row.try_get("", "status")?))
     };
