@@ -9,6 +9,7 @@ mod ledger;
 pub mod limit;
 pub mod membership;
 mod password;
+pub mod queue;
 mod token;
 pub mod usage;
 pub mod user;

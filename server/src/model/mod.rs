@@ -12,6 +12,7 @@ pub mod job;
 pub mod membership;
 pub mod month;
 pub mod page;
+pub mod queue;
 pub mod tally;
 pub mod usage;
 pub mod user;

@@ -119,6 +119,16 @@ pub async fn oldest_ready<C: ConnectionTrait>(connection: &C, dialect: Dialect) 
     row.map(|row| row.try_get("", "created_at").map_err(super::fault)).transpose()
 }
 
+/// How many dead letters are kept, counted up to `most`; no more than QUEUE_REMOVE_ON_FAIL are for long.
+pub async fn count_dead<C: ConnectionTrait>(connection: &C, dialect: Dialect, most: u64) -> Result<i64> {
+    let query = dialect.statement(
+        "SELECT COUNT(*) AS count FROM (SELECT 1 FROM finished_jobs WHERE state = 'dead' LIMIT $1) AS dead_letters",
+        [(most as i64).into()],
+    );
+    let row = asked(connection.query_one_raw(query)).await?;
+    row.map_or(Ok(0), |row| row.try_get("", "count").map_err(super::fault))
+}
+
 /// The turn each kind has come to: that of its first ready job.
 pub(in crate::storage) async fn first_turns<C: ConnectionTrait>(
     connection: &C,

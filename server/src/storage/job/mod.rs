@@ -15,7 +15,7 @@ mod worker;
 pub use claim::{Claim, Standing, claim, look, promote};
 pub use control::{Redrive, cancel, pause, paused, redrive, resume, retry_now};
 pub(super) use list::first_turns;
-pub use list::{JobFilter, JobView, count_waiting, find, list, oldest_ready};
+pub use list::{JobFilter, JobView, count_dead, count_waiting, find, list, oldest_ready};
 use rescue::free_held;
 pub use rescue::{Rescued, rescue};
 pub use settle::{Keep, Settled, Settlement, settle, trim};
