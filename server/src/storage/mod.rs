@@ -179,9 +179,16 @@ pub fn fault(error: DbErr) -> Error {
     if dialect::is_unavailable(&error) { Error::unavailable(&error) } else { Error::internal(&error) }
 }
 
-/// A deadlock or a serialization failure with another hub: the same transaction may succeed at once.
+/// A deadlock or a serialization failure with another hub, or a job that became ready as another hub enqueued its
+/// unique key: the same transaction may succeed at once.
 fn is_conflict(error: &Error) -> bool {
-    matches!(error, Error::Unavailable { context } if context.contains("deadlock detected") || context.contains("could not serialize"))
+    match error {
+        Error::Unavailable { context } => {
+            context.contains("deadlock detected") || context.contains("could not serialize")
+        }
+        Error::Internal { context } => context.contains("waiting_job_is_unique"),
+        _ => false,
+    }
 }
 
 /// What a failed insert or update means: a broken unique constraint is the field it protects.

@@ -120,26 +120,31 @@ async fn admit(tx: &mut WriteTx, candidates: Vec<Candidate>) -> Result<(Vec<Cand
     }))
 }
 
-/// How many of each key run now: counted from the leases themselves, under a lock on the key where other hubs could
-/// be claiming too.
-pub(super) async fn running(
-    tx: &mut WriteTx,
-    keys: &BTreeSet<(JobKind, String)>,
-) -> Result<HashMap<(JobKind, String), i64>> {
-    let wanted = || {
-        let mut rows = Rows::new(&["kind", "queue_key"], keys.len());
-        keys.iter().for_each(|(kind, key)| {
-            rows.text(kind.as_str()).text(key);
-        });
-        rows
-    };
+/// Takes a lock on each key until the transaction ends, where other hubs could be claiming or ending jobs of it.
+pub(super) async fn lock_keys(tx: &mut WriteTx, keys: &BTreeSet<(JobKind, String)>) -> Result<()> {
     let dialect = tx.dialect();
     if let Some(lock) = dialect.lock_keys() {
-        asked(wanted().query(tx.connection(), dialect, "wanted", lock)).await?;
+        asked(key_rows(keys).query(tx.connection(), dialect, "wanted", lock)).await?;
     }
+    Ok(())
+}
+
+/// The keys as rows of a statement.
+pub(super) fn key_rows(keys: &BTreeSet<(JobKind, String)>) -> Rows {
+    let mut rows = Rows::new(&["kind", "queue_key"], keys.len());
+    for (kind, key) in keys {
+        rows.text(kind.as_str()).text(key);
+    }
+    rows
+}
+
+/// How many of each key run now: counted from the leases themselves, under a lock on the key.
+async fn running(tx: &mut WriteTx, keys: &BTreeSet<(JobKind, String)>) -> Result<HashMap<(JobKind, String), i64>> {
+    lock_keys(tx, keys).await?;
+    let dialect = tx.dialect();
     let count = "SELECT wanted.kind, wanted.queue_key, (SELECT COUNT(*) FROM jobs WHERE jobs.state = 'running' \
                  AND jobs.kind = wanted.kind AND jobs.queue_key = wanted.queue_key) AS running FROM wanted";
-    let rows = asked(wanted().query(tx.reader(), dialect, "wanted", count)).await?;
+    let rows = asked(key_rows(keys).query(tx.reader(), dialect, "wanted", count)).await?;
     rows.iter()
         .map(|row| {
             let kind: String = row.try_get("", "kind").map_err(super::fault)?;

@@ -6,20 +6,26 @@ use sea_orm::{ConnectionTrait, Value};
 use uuid::Uuid;
 
 use super::super::{WriteTx, asked, sync_event};
-use super::settle::insert_finished;
+use super::rescue::fail_events;
+use super::settle::{Finished, insert_finished};
 use super::{JOB, count_moves, free_held, read_job, read_kinds};
 use crate::model::job::{Job, JobKind, JobState, NewJob};
 use crate::model::{Instant, Result};
 
 /// Calls a job off, whatever its state; a worker that has it finds its lease over. `None` when it is no more.
 pub async fn cancel(tx: &mut WriteTx, id: Uuid, now: Instant) -> Result<Option<Job>> {
-    let delete = tx.dialect().statement(format!("DELETE FROM jobs WHERE id = $1 RETURNING state, {JOB}"), [id.into()]);
+    let delete = tx
+        .dialect()
+        .statement(format!("DELETE FROM jobs WHERE id = $1 RETURNING state, started_at, {JOB}"), [id.into()]);
     let Some(row) = asked(tx.connection().query_one_raw(delete)).await? else { return Ok(None) };
     let state: String = row.try_get("", "state").map_err(super::fault)?;
     let job = read_job(&row)?;
     let state = JobState::parse(&state).unwrap_or(JobState::Ready);
     count_moves(tx, [job.kind], state, JobState::Cancelled);
-    insert_finished(tx, [(&job, JobState::Cancelled, job.attempts, None)].into_iter(), now).await?;
+    let started_at = row.try_get("", "started_at").map_err(super::fault)?;
+    let finished = Finished { job: &job, state: JobState::Cancelled, attempts: job.attempts, error: None, started_at };
+    insert_finished(tx, [finished].into_iter(), now).await?;
+    fail_events(tx, std::slice::from_ref(&job), "called off by an administrator", now).await?;
     if state == JobState::Running {
         tx.stop_handler(job.id);
     }
@@ -99,9 +105,10 @@ pub async fn redrive(tx: &mut WriteTx, which: &Redrive, spread: std::time::Durat
     }
     let dialect = tx.dialect();
     let take = dialect.statement(
+        // Without a fence the planner may run the subquery again for each row it deletes, and so delete more than that.
         format!(
-            "DELETE FROM finished_jobs WHERE id IN (SELECT id FROM finished_jobs WHERE {} \
-             ORDER BY state, finished_at, id LIMIT $1 {}) RETURNING {JOB}",
+            "WITH oldest AS MATERIALIZED (SELECT id FROM finished_jobs WHERE {} ORDER BY state, finished_at, id \
+             LIMIT $1 {}) DELETE FROM finished_jobs WHERE id IN (SELECT id FROM oldest) RETURNING {JOB}",
             filters.join(" AND "),
             dialect.skip_locked()
         ),

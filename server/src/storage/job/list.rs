@@ -80,7 +80,10 @@ pub async fn list<C: ConnectionTrait>(
         let rows = asked(connection.query_all_raw(dialect.statement(sql, values.clone()))).await?;
         found.extend(rows.iter().map(read_view).collect::<Result<Vec<JobView>>>()?);
     }
+    // One that ended between the two statements is in both; what came last is so.
+    found.reverse();
     found.sort_by_key(|view| std::cmp::Reverse(view.job.id));
+    found.dedup_by_key(|view| view.job.id);
     found.truncate(most as usize);
     Ok(found)
 }

@@ -77,6 +77,8 @@ async fn insert_unique(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<(), DbErr>
             }
         }
     }
+    // In one order, so that two hubs that enqueue the same keys never wait for each other.
+    first.sort_by(|one, other| (one.kind, &one.unique_key).cmp(&(other.kind, &other.unique_key)));
     let query = format!(
         "INSERT INTO jobs ({columns}) SELECT {columns} FROM new_job WHERE true ON CONFLICT (kind, unique_key) \
          WHERE unique_key IS NOT NULL AND state <> 'running' DO NOTHING RETURNING id",
