@@ -14,6 +14,7 @@ pub mod month;
 pub mod page;
 pub mod queue;
 pub mod tally;
+pub mod transition;
 pub mod usage;
 pub mod user;
 pub mod words;

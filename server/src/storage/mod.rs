@@ -87,6 +87,7 @@ impl Store {
             ready: tokio::sync::Notify::new(),
             announce: tokio::sync::Notify::new(),
             cancelled: Mutex::default(),
+            feed: job::Feed::default(),
         });
         for (kind, turn) in job::first_turns(&read, dialect).await? {
             common.turns.reached(kind, turn);
@@ -127,6 +128,11 @@ impl Store {
     /// Jobs that were called off since the last call and may be running here.
     pub fn take_cancelled(&self) -> Vec<Uuid> {
         std::mem::take(&mut self.common.cancelled.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What this hub does to jobs from now on, for those who watch.
+    pub fn job_feed(&self) -> &job::Feed {
+        &self.common.feed
     }
 
     /// Opens a lane: writes of one kind that are made as a set, whoever asked for them.

@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::super::dialect::Dialect;
 use super::super::rows::Rows;
 use super::super::{WriteTx, asked};
-use super::{JOB, count_moves, read_job, read_kind, read_kinds};
+use super::{JOB, MOVED, count_moves, read_job, read_kind, read_kinds, tell, tell_moved};
 use crate::model::job::{Job, JobKind, JobState};
+use crate::model::transition::{JobStep, Transition};
 use crate::model::{Instant, Result};
 
 /// Rounds of one claim: each round sets aside jobs of keys that are busy, so that they hold up nobody else.
@@ -163,9 +164,10 @@ async fn hold(tx: &mut WriteTx, held: Vec<Candidate>) -> Result<()> {
         rows.uuid(candidate.id);
     }
     let dialect = tx.dialect();
-    let hold =
-        "UPDATE jobs SET state = 'held' FROM busy WHERE jobs.id = busy.id AND jobs.state = 'ready' RETURNING jobs.id";
-    asked(rows.query(tx.connection(), dialect, "busy", hold)).await?;
+    let hold = "UPDATE jobs SET state = 'held' FROM busy WHERE jobs.id = busy.id AND jobs.state = 'ready' \
+         RETURNING jobs.id, kind, queue_key, attempts, lease";
+    let rows = asked(rows.query(tx.connection(), dialect, "busy", hold)).await?;
+    tell_moved(tx, &rows, JobStep::Held)?;
     count_moves(tx, held.iter().map(|candidate| candidate.kind), JobState::Ready, JobState::Held);
     Ok(())
 }
@@ -191,6 +193,8 @@ async fn lease(tx: &mut WriteTx, worker_id: Uuid, admitted: Vec<Candidate>) -> R
     let places: HashMap<Uuid, usize> = admitted.iter().enumerate().map(|(place, one)| (one.id, place)).collect();
     jobs.sort_by_key(|job| places.get(&job.id).copied());
     count_moves(tx, jobs.iter().map(|job| job.kind), JobState::Ready, JobState::Running);
+    let running = |job| Transition { worker_id: Some(worker_id), ..Transition::of(job, JobStep::Running) };
+    tell(tx, || jobs.iter().map(running).collect());
     let common = tx.common().clone();
     tx.after_commit(move || admitted.iter().for_each(|one| common.turns.reached(one.kind, one.turn)));
     Ok(jobs)
@@ -202,7 +206,7 @@ pub async fn promote(tx: &mut WriteTx, now: Instant) -> Result<u64> {
     let promote = dialect.statement(
         format!(
             "UPDATE jobs SET state = 'ready' WHERE state = 'scheduled' AND id IN (SELECT id FROM jobs \
-             WHERE state = 'scheduled' AND run_at <= $1 ORDER BY run_at LIMIT {PROMOTED} {skip}) RETURNING kind",
+             WHERE state = 'scheduled' AND run_at <= $1 ORDER BY run_at LIMIT {PROMOTED} {skip}) RETURNING {MOVED}",
             skip = dialect.skip_locked()
         ),
         [now.into()],
@@ -210,6 +214,7 @@ pub async fn promote(tx: &mut WriteTx, now: Instant) -> Result<u64> {
     let rows = asked(tx.connection().query_all_raw(promote)).await?;
     let kinds = read_kinds(&rows)?;
     count_moves(tx, kinds, JobState::Scheduled, JobState::Ready);
+    tell_moved(tx, &rows, JobStep::Ready)?;
     Ok(rows.len() as u64)
 }
 

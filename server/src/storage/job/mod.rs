@@ -10,6 +10,7 @@ mod list;
 mod rescue;
 mod settle;
 pub mod turn;
+mod watch;
 mod worker;
 
 pub use claim::{Claim, Standing, claim, look, promote};
@@ -19,6 +20,8 @@ pub use list::{JobFilter, JobView, count_dead, count_waiting, find, list, oldest
 use rescue::free_held;
 pub use rescue::{Rescued, rescue};
 pub use settle::{Keep, Settled, Settlement, settle, trim};
+pub use watch::{Feed, Watch, snapshot};
+use watch::{MOVED, tell, tell_jobs, tell_moved};
 pub use worker::{beat, leave, sign_on, take_slot};
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -29,6 +32,7 @@ use uuid::Uuid;
 use super::rows::Rows;
 use super::{WriteTx, fault};
 use crate::model::job::{Job, JobKind, JobState, NewJob};
+use crate::model::transition::Transition;
 use crate::model::{Error, Json, Result};
 
 const COLUMNS: &[&str] = &[
@@ -58,6 +62,7 @@ pub(super) async fn insert(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<(), Db
         let dialect = tx.dialect();
         rows.insert(tx.connection(), dialect, "jobs", "").await?;
         count_new(tx, &plain);
+        tell(tx, || plain.iter().map(Transition::enqueued).collect());
     }
     if !unique.is_empty() {
         insert_unique(tx, unique).await?;
@@ -90,6 +95,7 @@ async fn insert_unique(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<(), DbErr>
     let added = added.iter().map(|row| row.try_get("", "id")).collect::<Result<HashSet<Uuid>, DbErr>>()?;
     let (new, merged): (Vec<NewJob>, Vec<NewJob>) = first.into_iter().partition(|job| added.contains(&job.id));
     count_new(tx, &new);
+    tell(tx, || new.iter().map(Transition::enqueued).collect());
     for job in merged {
         let raise = dialect.statement(
             "UPDATE jobs SET priority = $1 WHERE kind = $2 AND unique_key = $3 AND state <> 'running' AND priority > $1",

@@ -10,9 +10,10 @@ use super::super::sync_event::{self, Fate};
 use super::super::{WriteTx, asked};
 use super::claim::{key_rows, lock_keys};
 use super::settle::{Finished, insert_finished, merge_into_waiting};
-use super::{JOB, count_moves, read_job, read_kinds};
+use super::{JOB, MOVED, count_moves, read_job, read_kinds, tell, tell_jobs, tell_moved};
 use crate::model::event::EventStatus;
 use crate::model::job::{Job, JobKind, JobState};
+use crate::model::transition::{JobStep, Transition};
 use crate::model::{Instant, Result};
 
 /// Jobs one call rescues at most: a bounded transaction, and the next call takes the rest.
@@ -94,6 +95,7 @@ async fn make_ready(tx: &mut WriteTx, jobs: &[Job]) -> Result<u64> {
     let dialect = tx.dialect();
     let rows = asked(rows.query(tx.connection(), dialect, "orphan", ready)).await?;
     count_moves(tx, read_kinds(&rows)?, JobState::Running, JobState::Ready);
+    tell_jobs(tx, jobs, JobStep::Ready);
     Ok(rows.len() as u64)
 }
 
@@ -107,6 +109,8 @@ async fn set_aside(tx: &mut WriteTx, dead: &[Job], now: Instant) -> Result<()> {
     let finished =
         |job| Finished { job, state: JobState::Dead, attempts: job.attempts, error: Some(why), started_at: None };
     insert_finished(tx, dead.iter().map(finished), now).await?;
+    let told = |job| Transition { error: Some(why.to_owned()), ..Transition::of(job, JobStep::Dead) };
+    tell(tx, || dead.iter().map(told).collect());
     fail_events(tx, dead, why, now).await
 }
 
@@ -129,13 +133,16 @@ pub async fn free_held(tx: &mut WriteTx, keys: &BTreeSet<(JobKind, String)>) -> 
         return Ok(());
     }
     lock_keys(tx, keys).await?;
-    let free = "UPDATE jobs SET state = 'ready' WHERE state = 'held' AND id IN (SELECT (SELECT id FROM jobs AS waiting \
-                WHERE waiting.state = 'held' AND waiting.kind = freed.kind AND waiting.queue_key = freed.queue_key \
-                ORDER BY waiting.priority, waiting.turn LIMIT 1) FROM freed) RETURNING kind";
+    let free = format!(
+        "UPDATE jobs SET state = 'ready' WHERE state = 'held' AND id IN (SELECT (SELECT id FROM jobs AS waiting \
+         WHERE waiting.state = 'held' AND waiting.kind = freed.kind AND waiting.queue_key = freed.queue_key \
+         ORDER BY waiting.priority, waiting.turn LIMIT 1) FROM freed) RETURNING {MOVED}"
+    );
     let dialect = tx.dialect();
-    let rows = asked(key_rows(keys).query(tx.connection(), dialect, "freed", free)).await?;
+    let rows = asked(key_rows(keys).query(tx.connection(), dialect, "freed", &free)).await?;
     if !rows.is_empty() {
         count_moves(tx, read_kinds(&rows)?, JobState::Held, JobState::Ready);
+        tell_moved(tx, &rows, JobStep::Ready)?;
         tx.wake_workers();
     }
     Ok(())

@@ -9,10 +9,11 @@ use uuid::Uuid;
 use super::super::rows::Rows;
 use super::super::sync_event::{self, Fate};
 use super::super::{WriteTx, asked};
-use super::{count_moves, quoted};
+use super::{count_moves, quoted, tell, tell_jobs};
 use crate::model::event::EventStatus;
 use crate::model::job::{Job, JobKind, JobState, Outcome};
 use crate::model::tally::Metric;
+use crate::model::transition::{JobStep, Transition};
 use crate::model::{Instant, Json, Result};
 
 /// Errors remembered of one job.
@@ -74,6 +75,13 @@ pub async fn settle(tx: &mut WriteTx, settlements: &[&Settlement], keep: Keep, n
     Ok(settlements.iter().map(|one| standing.get(&one.job.id).copied().unwrap_or(Settled::Stale)).collect())
 }
 
+fn told(settlement: &Settlement) -> Transition {
+    match error_of(&settlement.outcome) {
+        Some(error) => Transition::failed(&settlement.job, JobStep::Dead, error),
+        None => Transition::of(&settlement.job, JobStep::Done),
+    }
+}
+
 /// The state an outcome leads to.
 fn fate(settlement: &Settlement) -> JobState {
     match &settlement.outcome {
@@ -113,6 +121,7 @@ async fn keep_finished(tx: &mut WriteTx, over: &[&Settlement], keep: Keep, now: 
     for (state, most) in [(JobState::Done, keep.done), (JobState::Dead, keep.failed)] {
         let ended: Vec<&&Settlement> = over.iter().filter(|one| fate(one) == state).collect();
         count_moves(tx, ended.iter().map(|one| one.job.kind), JobState::Running, state);
+        tell(tx, || ended.iter().map(|one| told(one)).collect());
         let kept = &ended[ended.len().saturating_sub(most as usize)..];
         let finished = kept.iter().map(|one| Finished {
             job: &one.job,
@@ -214,6 +223,7 @@ async fn release(tx: &mut WriteTx, job: &Job) -> Result<Settled> {
         return Ok(Settled::Stale);
     }
     count_moves(tx, [job.kind], JobState::Running, JobState::Ready);
+    tell_jobs(tx, [job], JobStep::Ready);
     tx.wake_workers();
     Ok(Settled::Now(JobState::Ready))
 }
@@ -237,6 +247,7 @@ async fn retry(tx: &mut WriteTx, settlement: &Settlement, error: &str, now: Inst
         return Ok(Settled::Stale);
     }
     count_moves(tx, [job.kind], JobState::Running, JobState::Scheduled);
+    tell(tx, || vec![Transition::failed(job, JobStep::Scheduled, error)]);
     tx.wake_workers();
     Ok(Settled::Now(JobState::Scheduled))
 }
@@ -257,6 +268,7 @@ pub(super) async fn merge_into_waiting(tx: &mut WriteTx, job: &Job) -> Result<bo
         return Ok(false);
     }
     count_moves(tx, [job.kind], JobState::Running, JobState::Cancelled);
+    tell_jobs(tx, [job], JobStep::Cancelled);
     Ok(true)
 }
 
