@@ -16,7 +16,8 @@ use upbridge_proto::schema::Schema;
 
 use crate::harness::{RawClient, Setup, TestDatabase, TestHub, eventually, frame, keyed, usage};
 
-const SERVICES: [&str; 5] = ["AuthService", "MembershipService", "UsageService", "UserService", "UserSyncService"];
+const SERVICES: [&str; 6] =
+    ["AuthService", "MembershipService", "QueueService", "UsageService", "UserService", "UserSyncService"];
 const PLANS: &str = "/api/v1/client/membership/plans";
 const LIST_PLANS: &str = "/upbridge.v1.MembershipService/ListPlans";
 /// Nothing a test waits for takes this long.

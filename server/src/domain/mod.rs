@@ -8,6 +8,7 @@ pub mod housekeeping;
 mod ledger;
 pub mod limit;
 pub mod membership;
+pub mod monitor;
 mod password;
 pub mod queue;
 mod token;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::model::membership::{Membership, Plan};
@@ -62,6 +64,7 @@ pub struct Hub {
     limits: Limits,
     usage: Lane<ledger::UsageBatch>,
     accesses: Lane<user_sync::AccessBatch>,
+    leaving: CancellationToken,
 }
 
 /// What is kept at hand between calls; see [`cache`] for when it is forgotten.
@@ -100,6 +103,7 @@ impl Hub {
             passwords: Passwords::new(),
             service_key: rules.service_key,
             limits: Limits::new(rules.limits),
+            leaving: CancellationToken::new(),
             store,
             clock,
             caches,
@@ -119,6 +123,16 @@ impl Hub {
     /// The rate limits.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Ends the answers that would stream for ever, because the hub stops.
+    pub fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    /// Waits until the hub stops.
+    pub(crate) async fn leaving(&self) {
+        self.leaving.cancelled().await;
     }
 
     /// The store, for health checks.

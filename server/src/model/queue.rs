@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::Instant;
 use super::job::{JobKind, JobState};
 use super::tally::Sum;
@@ -11,6 +13,8 @@ use super::tally::Sum;
 pub struct JobCounts {
     /// May be claimed, or would be but for another job of their key that runs.
     pub waiting: i64,
+    /// Of those waiting, the ones that wait for another job of their key to end.
+    pub held: i64,
     /// A worker has them.
     pub active: i64,
     /// Their time has not come: retries that wait, and jobs asked for later.
@@ -46,6 +50,40 @@ pub struct ProcessingTime {
     pub p95: Duration,
     /// On average.
     pub mean: Duration,
+}
+
+/// A worker as the database knows it: one life of a hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// New at every start.
+    pub id: Uuid,
+    /// Process and machine, for people.
+    pub name: String,
+    /// When it signed on, by the database's clock.
+    pub started_at: Instant,
+    /// When it was last heard of, by the database's clock.
+    pub beat_at: Instant,
+    /// How long ago that was.
+    pub silent: Duration,
+    /// Jobs it has.
+    pub active: i64,
+}
+
+/// The queue in more detail than a dashboard needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueReport {
+    /// The numbers everybody sees.
+    pub stats: QueueStats,
+    /// Of tries that ended in the last 24 hours, to the hour; of all kinds first, then of each in its order.
+    pub times: (Option<ProcessingTime>, Vec<Option<ProcessingTime>>),
+    /// Dead letters there are now, of each kind in its order.
+    pub dead: Vec<i64>,
+    /// Workers, newest first.
+    pub workers: Vec<Worker>,
+    /// The database's name.
+    pub backend: &'static str,
+    /// Bytes the queue takes there, where that is known.
+    pub bytes: Option<i64>,
 }
 
 /// The queue at an instant.
@@ -92,6 +130,9 @@ impl JobCounts {
                 None => continue,
             };
             *place += sum.count;
+            if state == JobState::Held.as_str() {
+                counts.held += sum.count;
+            }
         }
         counts
     }
@@ -101,6 +142,7 @@ impl std::iter::Sum for JobCounts {
     fn sum<I: Iterator<Item = JobCounts>>(all: I) -> JobCounts {
         all.fold(JobCounts::default(), |sum, one| JobCounts {
             waiting: sum.waiting + one.waiting,
+            held: sum.held + one.held,
             active: sum.active + one.active,
             delayed: sum.delayed + one.delayed,
             completed: sum.completed + one.completed,
@@ -125,6 +167,12 @@ impl ProcessingTime {
             mean: Duration::from_micros((micros.max(0) / tries) as u64),
         })
     }
+}
+
+/// The running counts of one kind.
+pub fn of_kind(kind: JobKind, sums: &[Sum]) -> Vec<Sum> {
+    let is_of = |sum: &&Sum| sum.label.split_once('.').is_some_and(|(word, _)| word == kind.as_str());
+    sums.iter().filter(is_of).cloned().collect()
 }
 
 fn class(sum: &Sum) -> Option<(u32, i64)> {
@@ -168,7 +216,7 @@ mod tests {
             sum("cleanup.ready", 100, 0),
             sum("nonsense", 100, 0),
         ];
-        let expected = JobCounts { waiting: 5, active: 1, delayed: 4, completed: 50, failed: 6, cancelled: 7 };
+        let expected = JobCounts { waiting: 5, held: 2, active: 1, delayed: 4, completed: 50, failed: 6, cancelled: 7 };
         assert_eq!(JobCounts::of(JobKind::Probe, &sums), expected);
         let all: JobCounts = [expected, JobCounts::of(JobKind::Cleanup, &sums)].into_iter().sum();
         assert_eq!((all.waiting, all.completed), (105, 50));

@@ -256,6 +256,22 @@ impl Dialect {
         }
     }
 
+    /// Milliseconds since the instant in a column, by the database's clock.
+    pub fn millis_since(self, column: &str) -> String {
+        match self {
+            Dialect::Sqlite => format!("CAST((julianday('now') - julianday({column})) * 86400000 AS BIGINT)"),
+            Dialect::Postgres => format!("CAST(EXTRACT(EPOCH FROM now() - {column}) * 1000 AS BIGINT)"),
+        }
+    }
+
+    /// A query for the bytes of a table with its indexes, where that costs no walk over it.
+    pub fn table_bytes(self, table: &str) -> Option<String> {
+        match self {
+            Dialect::Sqlite => None,
+            Dialect::Postgres => Some(format!("SELECT pg_total_relation_size('{table}') AS bytes")),
+        }
+    }
+
     /// An instant so long ago, by the database's clock.
     pub fn ago(self, time: Duration) -> String {
         match self {

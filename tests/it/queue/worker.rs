@@ -202,7 +202,9 @@ async fn a_worker_that_stops_hands_back_what_it_cannot_finish_and_no_try_is_spen
     assert_eq!(shop.database.count("SELECT COUNT(*) FROM workers").await, 0);
     let second = shop.worker(options(), |_| done());
     shop.is_empty().await;
-    assert!(second.diary.runs.lock().unwrap().iter().all(|job| job.attempts == 0 && job.rescues == 0 && job.lease == 2));
+    assert!(
+        second.diary.runs.lock().unwrap().iter().all(|job| job.attempts == 0 && job.rescues == 0 && job.lease == 2)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use super::super::{WriteTx, asked, sync_event};
 use super::rescue::fail_events;
 use super::settle::{Finished, insert_finished};
 use super::{JOB, MOVED, count_moves, free_held, read_job, read_kinds, tell_jobs, tell_moved};
-use crate::model::job::{Job, JobKind, JobState, NewJob};
+use crate::model::job::{Job, JobKind, JobState, NewJob, Redrive};
 use crate::model::transition::JobStep;
 use crate::model::{Instant, Result};
 
@@ -77,19 +77,6 @@ pub async fn paused<C: ConnectionTrait>(
     let kinds = read_kinds(&rows)?;
     let times = rows.iter().map(|row| row.try_get("", "paused_at").map_err(super::fault));
     kinds.into_iter().zip(times).map(|(kind, at)| Ok((kind, at?))).collect()
-}
-
-/// Which dead letters are driven again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Redrive {
-    /// Only this one.
-    pub id: Option<Uuid>,
-    /// Only of this kind.
-    pub kind: Option<JobKind>,
-    /// Only of this key.
-    pub key: Option<String>,
-    /// How many at most, oldest first.
-    pub most: u64,
 }
 
 /// Takes dead letters out and enqueues them anew, with all their tries, `spread` apart; their events are pending

@@ -5,41 +5,9 @@ use uuid::Uuid;
 
 use super::super::asked;
 use super::super::dialect::Dialect;
-use super::{JOB, read_job};
-use crate::model::job::{Job, JobKind, JobState};
+use super::{JOB, read_job, read_kinds};
+use crate::model::job::{JobFilter, JobKind, JobState, JobView};
 use crate::model::{Error, Instant, Result};
-
-/// A job with what its worker does not need to know.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JobView {
-    /// The job.
-    pub job: Job,
-    /// Where it stands.
-    pub state: JobState,
-    /// Lower goes first.
-    pub priority: i32,
-    /// When it may run; absent when it is over.
-    pub run_at: Option<Instant>,
-    /// When its last claim was.
-    pub started_at: Option<Instant>,
-    /// When it was over.
-    pub finished_at: Option<Instant>,
-    /// Who has it.
-    pub worker_id: Option<Uuid>,
-}
-
-/// Which jobs are listed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct JobFilter {
-    /// Only in this state.
-    pub state: Option<JobState>,
-    /// Only of this kind.
-    pub kind: Option<JobKind>,
-    /// Only of this key.
-    pub key: Option<String>,
-    /// Only those asked for before this one.
-    pub before: Option<Uuid>,
-}
 
 /// A page of jobs, newest first.
 pub async fn list<C: ConnectionTrait>(
@@ -130,6 +98,25 @@ pub async fn count_dead<C: ConnectionTrait>(connection: &C, dialect: Dialect, mo
     );
     let row = asked(connection.query_one_raw(query)).await?;
     row.map_or(Ok(0), |row| row.try_get("", "count").map_err(super::fault))
+}
+
+/// How many dead letters of each kind are kept.
+pub async fn dead_by_kind<C: ConnectionTrait>(connection: &C, dialect: Dialect) -> Result<Vec<(JobKind, i64)>> {
+    let sql = "SELECT kind, COUNT(*) AS count FROM finished_jobs WHERE state = 'dead' GROUP BY kind";
+    let rows = asked(connection.query_all_raw(dialect.statement(sql, []))).await?;
+    let counts = rows.iter().map(|row| row.try_get("", "count").map_err(super::fault));
+    read_kinds(&rows)?.into_iter().zip(counts).map(|(kind, count)| Ok((kind, count?))).collect()
+}
+
+/// Bytes the queue takes in the database, where that is known without counting.
+pub async fn bytes<C: ConnectionTrait>(connection: &C, dialect: Dialect) -> Result<Option<i64>> {
+    let mut sum = 0;
+    for table in ["jobs", "finished_jobs"] {
+        let Some(sql) = dialect.table_bytes(table) else { return Ok(None) };
+        let row = asked(connection.query_one_raw(dialect.statement(sql, []))).await?;
+        sum += row.map_or(Ok(0), |row| row.try_get::<i64>("", "bytes").map_err(super::fault))?;
+    }
+    Ok(Some(sum))
 }
 
 /// The turn each kind has come to: that of its first ready job.

@@ -14,15 +14,15 @@ mod watch;
 mod worker;
 
 pub use claim::{Claim, Standing, claim, look, promote};
-pub use control::{Redrive, cancel, pause, paused, redrive, resume, retry_now};
+pub use control::{cancel, pause, paused, redrive, resume, retry_now};
 pub(super) use list::first_turns;
-pub use list::{JobFilter, JobView, count_dead, count_waiting, find, list, oldest_ready};
+pub use list::{bytes, count_dead, count_waiting, dead_by_kind, find, list, oldest_ready};
 use rescue::free_held;
 pub use rescue::{Rescued, rescue};
 pub use settle::{Keep, Settled, Settlement, settle, trim};
 pub use watch::{Feed, Watch, snapshot};
 use watch::{MOVED, tell, tell_jobs, tell_moved};
-pub use worker::{beat, leave, sign_on, take_slot};
+pub use worker::{beat, leave, sign_on, take_slot, workers};
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
