@@ -139,7 +139,7 @@ async fn drain(
     shutdown.cancelled().await;
     tracing::info!(seconds = bound.as_secs(), "stopping: no new connections, calls in flight may finish");
     health.stop().await;
-    hub.leave();
+    hub.stopping().cancel();
     handle.graceful_shutdown(Some(bound));
 }
 

@@ -1,4 +1,5 @@
 //! The event queue: what a worker promises, on a real store, with handlers the test holds.
 
 mod shop;
+mod store;
 mod worker;

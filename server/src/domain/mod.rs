@@ -64,7 +64,7 @@ pub struct Hub {
     limits: Limits,
     usage: Lane<ledger::UsageBatch>,
     accesses: Lane<user_sync::AccessBatch>,
-    leaving: CancellationToken,
+    stopping: CancellationToken,
 }
 
 /// What is kept at hand between calls; see [`cache`] for when it is forgotten.
@@ -103,7 +103,7 @@ impl Hub {
             passwords: Passwords::new(),
             service_key: rules.service_key,
             limits: Limits::new(rules.limits),
-            leaving: CancellationToken::new(),
+            stopping: CancellationToken::new(),
             store,
             clock,
             caches,
@@ -125,14 +125,9 @@ impl Hub {
         &self.limits
     }
 
-    /// Ends the answers that would stream for ever, because the hub stops.
-    pub fn leave(&self) {
-        self.leaving.cancel();
-    }
-
-    /// Waits until the hub stops.
-    pub(crate) async fn leaving(&self) {
-        self.leaving.cancelled().await;
+    /// Cancelled when the hub is about to stop: answers that stream end with it, so that nobody waits for them.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
     }
 
     /// The store, for health checks.

@@ -114,7 +114,7 @@ impl Monitor {
             }
             tokio::select! {
                 biased;
-                () = hub.leaving() => return Ok(None),
+                () = hub.stopping().cancelled() => return Ok(None),
                 told = self.watch.next() => {
                     let Some((missed, transitions)) = told else { return Ok(None) };
                     self.missed += missed;
