@@ -215,8 +215,16 @@ async fn a_failed_try_waits_in_its_row_and_the_last_one_makes_a_dead_letter() {
     assert_eq!(dead, [Settled::Now(JobState::Dead)]);
     assert_eq!(shop.event().await, ("failed".into(), 3, "no 4".into()));
     let view = shop.view(last[0].id).await;
-    let errors: Vec<&str> =
-        view.job.errors.as_ref().unwrap().as_array().unwrap().iter().map(|one| one["error"].as_str().unwrap()).collect();
+    let errors: Vec<&str> = view
+        .job
+        .errors
+        .as_ref()
+        .unwrap()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["error"].as_str().unwrap())
+        .collect();
     assert_eq!((view.state, view.job.attempts, errors), (JobState::Dead, 4, vec!["no 1", "no 2", "no 3", "no 4"]));
     let (began, ended): (Option<Instant>, Option<Instant>) = (view.started_at, view.finished_at);
     assert_eq!(ended.unwrap() - began.unwrap(), TimeDelta::milliseconds(3), "how long it took is kept");
@@ -358,7 +366,8 @@ async fn a_scheduled_job_is_ready_when_an_administrator_says_so() {
     let shop = Shop::open().await;
     let later = NewJob { run_at: Some(shop.clock.now() + TimeDelta::hours(1)), ..shop.job(JobKind::Probe, "later") };
     shop.add(vec![later.clone()]).await;
-    let now = || shop.store.write((later.id, shop.clock.now()), |tx, (id, now)| Box::pin(job::retry_now(tx, *id, *now)));
+    let now =
+        || shop.store.write((later.id, shop.clock.now()), |tx, (id, now)| Box::pin(job::retry_now(tx, *id, *now)));
     assert!(now().await.unwrap());
     assert!(!now().await.unwrap(), "it is ready");
     shop.adds_up().await;
