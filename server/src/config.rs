@@ -3,6 +3,8 @@
 //! The real environment wins over `.env.<UPBRIDGE_ENV>`, that over `.env.local`, that over `.env`. Every problem is
 //! reported at once and names its variable, never its value.
 
+mod client;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -20,6 +22,7 @@ use crate::queue;
 use crate::storage;
 use crate::storage::job::Keep;
 use crate::telemetry::{Format, LogOptions};
+pub use client::ClientConfig;
 
 /// Where the hub keeps what it makes by itself, relative to the working directory.
 const DATA: &str = "data";
@@ -118,25 +121,16 @@ impl fmt::Display for Problems {
 impl Config {
     /// Reads the environment of this process and the `.env` files of the working directory.
     pub fn load() -> anyhow::Result<Config> {
-        // An empty value counts as unset, so that it hides nothing a weaker source sets.
-        let process: BTreeMap<String, String> = std::env::vars().filter(|(_, value)| !value.is_empty()).collect();
-        let mut variables = BTreeMap::new();
-        read_file(".env", &mut variables)?;
-        read_file(".env.local", &mut variables)?;
-        let named = process.get("UPBRIDGE_ENV").or(variables.get("UPBRIDGE_ENV"));
-        let environment = named.map_or_else(|| "development".to_owned(), String::clone);
-        read_file(&format!(".env.{environment}"), &mut variables)?;
-        variables.extend(process);
-        let config = Config::read(&variables, Path::new(DATA))?;
-        Ok(config)
+        Ok(Config::read(&gather()?, Path::new(DATA))?)
     }
 
     /// Reads variables. Secrets that development may lack are made once and kept in `data`.
     pub fn read(variables: &BTreeMap<String, String>, data: &Path) -> Result<Config, Problems> {
         let mut reader = Reader { variables, problems: Vec::new(), made: BTreeMap::new(), data };
         for name in variables.keys().filter(|name| name.starts_with("UPBRIDGE_")) {
-            // UPBRIDGE_URL is what clients and examples read; a shell may well export it.
-            if !["UPBRIDGE_ENV", "UPBRIDGE_URL"].contains(&name.as_str()) {
+            // What clients, commands and examples read; a shell may well export it.
+            const FOR_CLIENTS: [&str; 3] = ["UPBRIDGE_URL", "UPBRIDGE_TOKEN", "UPBRIDGE_PASSWORD"];
+            if name != "UPBRIDGE_ENV" && !FOR_CLIENTS.contains(&name.as_str()) {
                 reader.problem::<()>(name, "is not a variable of the hub");
             }
         }
@@ -255,6 +249,20 @@ impl Config {
             limits: self.limits,
         }
     }
+}
+
+/// The variables of this process and of the `.env` files.
+fn gather() -> anyhow::Result<BTreeMap<String, String>> {
+    // An empty value counts as unset, so that it hides nothing a weaker source sets.
+    let process: BTreeMap<String, String> = std::env::vars().filter(|(_, value)| !value.is_empty()).collect();
+    let mut variables = BTreeMap::new();
+    read_file(".env", &mut variables)?;
+    read_file(".env.local", &mut variables)?;
+    let named = process.get("UPBRIDGE_ENV").or(variables.get("UPBRIDGE_ENV"));
+    let environment = named.map_or_else(|| "development".to_owned(), String::clone);
+    read_file(&format!(".env.{environment}"), &mut variables)?;
+    variables.extend(process);
+    Ok(variables)
 }
 
 fn read_file(file: &str, variables: &mut BTreeMap<String, String>) -> anyhow::Result<()> {

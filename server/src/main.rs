@@ -1,5 +1,7 @@
 //! The `upbridge` command.
 
+mod command;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +15,8 @@ use upbridge_server::config::Config;
 use upbridge_server::domain::Hub;
 use upbridge_server::model::clock::SystemClock;
 use upbridge_server::{http, storage, telemetry};
+
+use crate::command::print;
 
 /// SQLite allocates through it as well, because the crate overrides `malloc`.
 #[global_allocator]
@@ -43,6 +47,8 @@ enum Command {
     Seed,
     /// Make the monthly sums anew from the usage ledger.
     RebuildUsage,
+    Queue(command::queue::Queue),
+    DbStatus(command::database::DbStatus),
     /// Print the OpenAPI document of the contract.
     Openapi {
         /// Write it to a file instead.
@@ -114,6 +120,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
             None => print(document),
         };
     }
+    if let Command::Queue(queue) = command {
+        return queue.run().await;
+    }
     let config = Config::load()?;
     match command {
         Command::Serve => serve(config).await,
@@ -146,7 +155,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
             })
             .await
         }
-        Command::Openapi { .. } => unreachable!("answered above, without a configuration"),
+        Command::DbStatus(status) => status.run(&config.store_options()).await,
+        Command::Openapi { .. } | Command::Queue(_) => unreachable!("answered above, without a configuration"),
     }
 }
 
@@ -235,13 +245,4 @@ async fn with_hub(config: &Config, work: impl AsyncFnOnce(&Hub) -> anyhow::Resul
     stop.cancel();
     hub.store().close().await;
     done
-}
-
-/// Data goes to standard output; a reader that has gone is no error of ours.
-fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::Write;
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
 }

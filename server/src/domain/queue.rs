@@ -75,7 +75,7 @@ impl Hub {
             dead: JobKind::ALL.iter().map(dead_of).collect(),
             workers: storage::job::workers(read, dialect).await?,
             backend: dialect.name(),
-            bytes: storage::job::bytes(read, dialect).await?,
+            bytes: storage::status::queue_bytes(read, dialect).await?,
             stats,
         })
     }

@@ -249,14 +249,6 @@ impl Dialect {
         }
     }
 
-    /// A query for the bytes of a table with its indexes, where that costs no walk over it.
-    pub fn table_bytes(self, table: &str) -> Option<String> {
-        match self {
-            Dialect::Sqlite => None,
-            Dialect::Postgres => Some(format!("SELECT pg_total_relation_size('{table}') AS bytes")),
-        }
-    }
-
     /// An instant so long ago, by the database's clock.
     pub fn ago(self, time: Duration) -> String {
         match self {

@@ -17,6 +17,7 @@ pub mod plan;
 mod row;
 mod rows;
 pub mod session;
+pub mod status;
 pub mod subscription;
 pub mod sync_event;
 pub mod tally;

@@ -108,17 +108,6 @@ pub async fn dead_by_kind<C: ConnectionTrait>(connection: &C, dialect: Dialect) 
     read_kinds(&rows)?.into_iter().zip(counts).map(|(kind, count)| Ok((kind, count?))).collect()
 }
 
-/// Bytes the queue takes in the database, where that is known without counting.
-pub async fn bytes<C: ConnectionTrait>(connection: &C, dialect: Dialect) -> Result<Option<i64>> {
-    let mut sum = 0;
-    for table in ["jobs", "finished_jobs"] {
-        let Some(sql) = dialect.table_bytes(table) else { return Ok(None) };
-        let row = asked(connection.query_one_raw(dialect.statement(sql, []))).await?;
-        sum += row.map_or(Ok(0), |row| row.try_get::<i64>("", "bytes").map_err(super::fault))?;
-    }
-    Ok(Some(sum))
-}
-
 /// The turn each kind has come to: that of its first ready job.
 pub(in crate::storage) async fn first_turns<C: ConnectionTrait>(
     connection: &C,

@@ -16,7 +16,7 @@ mod worker;
 pub use claim::{Claim, Standing, claim, look, promote};
 pub use control::{cancel, pause, paused, redrive, resume, retry_now};
 pub(super) use list::first_turns;
-pub use list::{bytes, clear, count_dead, count_waiting, dead_by_kind, find, list, oldest_ready};
+pub use list::{clear, count_dead, count_waiting, dead_by_kind, find, list, oldest_ready};
 use rescue::free_held;
 pub use rescue::{Rescued, rescue};
 pub use settle::{Keep, Settled, Settlement, settle, trim};
