@@ -63,3 +63,11 @@ pub async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(),
     }
     Ok(())
 }
+
+/// Runs statements that tune a table where the database has such a thing.
+pub async fn run_on_postgres(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
+    match manager.get_database_backend() {
+        DbBackend::Postgres => run(manager, statements).await,
+        _ => Ok(()),
+    }
+}
