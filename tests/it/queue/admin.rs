@@ -126,7 +126,7 @@ async fn the_queue_answers_a_ping_with_where_it_is_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_run_and_are_counted_in_every_place_they_pass() {
-    let office = Office::open(Setup::default()).await;
+    let office = Office::open(Setup::default().set("JWT_LIFETIME_SECONDS", "604800")).await;
     office.pause().await;
     office.probe(probes(3, "now")).await;
     office.probe(v1::EnqueueProbeRequest { delay_ms: Some(60_000), ..probes(2, "later") }).await;
