@@ -229,7 +229,7 @@ impl Verb {
             Verb::Redrive { id, kind, key, max, per_second, .. } => {
                 let request = v1::RedriveDeadLettersRequest { job_id: id, kind, key, max, per_second };
                 let redriven = ask!(redrive_dead_letters(request));
-                print(&format!("{} dead letters are tried again", redriven.redriven))
+                print(&format!("dead letters that are tried again: {}", redriven.redriven))
             }
             Verb::Monitor { kind, key, id } => {
                 monitor(session, v1::MonitorQueueRequest { kind, key, job_id: id }, json).await
@@ -356,7 +356,7 @@ fn payload(job: &v1::Job) -> String {
 
 fn stats(stats: &v1::GetQueueStatsResponse) -> String {
     let row = |name: &str, counts: &v1::JobCounts, time: Option<&v1::ProcessingTime>, paused: bool| {
-        let micros = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), |us| format!("{:.1}", us as f64 / 1e3));
+        let micros = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), |us| format!("{:.2}", us as f64 / 1e3));
         [
             if paused { format!("{name} (paused)") } else { name.to_owned() },
             counts.waiting.to_string(),

@@ -128,7 +128,8 @@ async fn keep_finished(tx: &mut WriteTx, over: &[&Settlement], keep: Keep, now: 
             state,
             attempts: one.job.attempts + i32::from(state == JobState::Dead),
             error: error_of(&one.outcome),
-            started_at: Some(now - one.took),
+            // To the microsecond, as the databases keep it.
+            started_at: Some(now - Duration::from_micros(one.took.as_micros() as u64)),
         });
         insert_finished(tx, finished, now).await?;
     }
