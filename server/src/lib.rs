@@ -5,6 +5,7 @@
 //! - [`front`] takes every request of the one port and sends it to gRPC or HTTP.
 //! - [`grpc`] is the first door: the services of the contract behind their [`gate`](grpc::gate).
 //! - [`http`] is the second: JSON for every binding of the contract, OpenAPI and its page, through the same gate.
+//! - [`delivery`] is the outward door: whom the hub calls, and within which bounds.
 //! - [`domain`] is what may happen, [`queue`] what is remembered for later, [`model`] what things are, [`storage`]
 //!   how they are kept.
 //! - [`config`], [`telemetry`] and [`access_log`] are what the process is told and what it tells.
@@ -13,6 +14,7 @@
 
 pub mod access_log;
 pub mod config;
+pub mod delivery;
 pub mod domain;
 pub mod front;
 pub mod grpc;
@@ -35,10 +37,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::access_log::AccessLog;
 use crate::config::Config;
+use crate::delivery::CreatorUpApi;
 use crate::domain::Hub;
 use crate::front::Front;
 use crate::grpc::gate::Gate;
 use crate::model::Clock;
+use crate::model::creatorup::CreatorUp;
 use crate::storage::Store;
 use crate::telemetry::Meters;
 
@@ -50,7 +54,16 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Opens the store and gives an empty database its plans and its first administrator.
 pub async fn open(config: &Config, clock: Arc<dyn Clock>, stop: CancellationToken) -> anyhow::Result<Hub> {
     let store = Arc::new(Store::open(&config.store_options(), stop).await.map_err(explained)?);
-    Ok(Hub::new(store, clock, config.rules()))
+    let creatorup = connect(config, clock.clone())?;
+    Ok(Hub::new(store, clock, config.rules(creatorup)))
+}
+
+/// CreatorUp, where one is configured.
+fn connect(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Option<Arc<dyn CreatorUp>>> {
+    let Some(options) = &config.creatorup.api else { return Ok(None) };
+    let api = CreatorUpApi::new(options.clone(), config.creatorup_api_key.expose(), clock);
+    let api = api.map_err(|error| anyhow::anyhow!("CREATORUP_API_URL cannot be called: {error}"))?;
+    Ok(Some(Arc::new(api)))
 }
 
 /// An error of the start with what only the operator may see.
@@ -94,6 +107,7 @@ pub async fn run(
     let background = CancellationToken::new();
     tasks.spawn(health.clone().watch(config.health_check_interval, background.clone()));
     tasks.spawn(tidy(hub.clone(), background.clone()));
+    tasks.spawn(sweep(hub.clone(), config.creatorup.sync_interval, background.clone()));
     let (store, clock) = (hub.store().clone(), hub.clock().clone());
     tasks.spawn(queue::worker::run(store, clock, hub.clone(), config.queue_options(), background.clone()));
     tasks.close();
@@ -184,6 +198,20 @@ async fn tidy(hub: Arc<Hub>, stop: CancellationToken) {
         }
         if let Err(error) = hub.tidy().await {
             tracing::warn!(%error, context = ?error, "tidying up failed; it is tried again");
+        }
+    }
+}
+
+async fn sweep(hub: Arc<Hub>, interval: Duration, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = hub.schedule_sweep(interval).await {
+            tracing::warn!(%error, context = ?error, "a sweep could not be begun; it is tried again");
         }
     }
 }

@@ -20,4 +20,5 @@ mod sources;
 mod store;
 mod tidy;
 mod usage;
+mod user_sync;
 mod users;

@@ -25,6 +25,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::model::creatorup::CreatorUp;
 use crate::model::membership::{Membership, Plan};
 use crate::model::usage::MonthlyUsage;
 use crate::model::user::User;
@@ -51,6 +52,10 @@ pub struct Rules {
     pub service_key: Option<Arc<str>>,
     /// Rate limits.
     pub limits: limit::LimitRules,
+    /// CreatorUp; without one nobody is pushed anywhere.
+    pub creatorup: Option<Arc<dyn CreatorUp>>,
+    /// Users that one batch of a sweep takes at most.
+    pub sync_batch_size: u64,
 }
 
 /// The hub's domain: everything a door can ask for.
@@ -62,6 +67,8 @@ pub struct Hub {
     tokens: TokenIssuer,
     service_key: Option<Arc<str>>,
     limits: Limits,
+    creatorup: Option<Arc<dyn CreatorUp>>,
+    sync_batch_size: u64,
     usage: Lane<ledger::UsageBatch>,
     accesses: Lane<user_sync::AccessBatch>,
     stopping: CancellationToken,
@@ -104,6 +111,8 @@ impl Hub {
             service_key: rules.service_key,
             limits: Limits::new(rules.limits),
             stopping: CancellationToken::new(),
+            creatorup: rules.creatorup,
+            sync_batch_size: rules.sync_batch_size,
             store,
             clock,
             caches,

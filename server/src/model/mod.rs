@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod context;
+pub mod creatorup;
 pub mod email;
 pub mod error;
 pub mod event;

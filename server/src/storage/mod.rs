@@ -24,6 +24,7 @@ pub mod tally;
 pub mod tx;
 pub mod usage;
 pub mod user;
+pub mod user_sync;
 pub mod writer;
 
 use std::future::Future;

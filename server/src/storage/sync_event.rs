@@ -1,5 +1,7 @@
 //! The record of what has to reach the other side.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect};
@@ -10,7 +12,7 @@ use super::rows::Rows;
 use super::{WriteTx, asked};
 use crate::model::event::{Event, EventStatus, NewEvent};
 use crate::model::tally::Metric;
-use crate::model::{Instant, Json, Result};
+use crate::model::{Error, Instant, Json, Result};
 
 /// Adds events; only [`WriteTx::commit`] calls this, so an event never stands without its write.
 pub(super) async fn insert(tx: &mut WriteTx, events: Vec<(Uuid, NewEvent)>) -> Result<(), DbErr> {
@@ -120,6 +122,36 @@ pub async fn pending<C: ConnectionTrait>(connection: &C, user_id: Uuid, most: u6
         .order_by_asc(Column::Id)
         .limit(most);
     asked(query.into_tuple().all(connection)).await
+}
+
+/// The newest event of each user that a push of the user would settle, or has failed to.
+pub async fn unsettled(tx: &WriteTx, users: &[Uuid]) -> Result<HashMap<Uuid, (Uuid, EventStatus)>> {
+    let mut asked_for = Rows::new(&["user_id"], users.len());
+    for id in users {
+        asked_for.uuid(*id);
+    }
+    let query = "SELECT user_id, id, status FROM (SELECT sync_events.user_id, sync_events.id, sync_events.status, \
+                 ROW_NUMBER() OVER (PARTITION BY sync_events.user_id ORDER BY sync_events.id DESC) AS place \
+                 FROM asked_for JOIN sync_events ON sync_events.user_id = asked_for.user_id \
+                 WHERE sync_events.event_type <> 'usage_sync' AND sync_events.status <> 'completed') AS unsettled \
+                 WHERE place = 1";
+    let rows = asked(asked_for.query(tx.reader(), tx.dialect(), "asked_for", query)).await?;
+    let read = |row: &QueryResult| -> Result<(Uuid, Uuid, String), DbErr> {
+        Ok((row.try_get("", "user_id")?, row.try_get("", "id")?, row.try_get("", "status")?))
+    };
+    rows.iter()
+        .map(|row| {
+            let (user_id, id, status) = read(row).map_err(super::fault)?;
+            let status = EventStatus::parse(&status).ok_or_else(|| Error::internal("an unknown event status"))?;
+            Ok((user_id, (id, status)))
+        })
+        .collect()
+}
+
+/// Where an event stands.
+pub async fn status<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<Option<EventStatus>> {
+    let row = asked(Entity::find_by_id(id).one(connection)).await?;
+    Ok(row.and_then(|row| EventStatus::parse(&row.status)))
 }
 
 /// The newest events of a user that are not about usage, newest first.

@@ -4,6 +4,7 @@
 //! `finished_jobs`. Each transition is a set of rows in a caller's transaction, fenced by the lease where a worker
 //! asks for it, and counted there, so that nobody ever has to count rows.
 
+mod busy;
 mod claim;
 mod control;
 mod list;
@@ -13,6 +14,7 @@ pub mod turn;
 mod watch;
 mod worker;
 
+pub use busy::busy_keys;
 pub use claim::{Claim, Standing, claim, look, promote};
 pub use control::{cancel, pause, paused, redrive, resume, retry_now};
 pub(super) use list::first_turns;
