@@ -1,6 +1,7 @@
 //! The `upbridge` command.
 
 mod command;
+mod sign;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ enum Command {
     RebuildUsage,
     Queue(command::queue::Queue),
     DbStatus(command::database::DbStatus),
+    /// Print the signature of a webhook's body, and the curl line that sends it.
+    Sign(sign::Sign),
     /// Print the OpenAPI document of the contract.
     Openapi {
         /// Write it to a file instead.
@@ -123,6 +126,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
     if let Command::Queue(queue) = command {
         return queue.run().await;
     }
+    if let Command::Sign(command) = command {
+        return print(&sign::sign(&command, chrono::Utc::now().timestamp())?);
+    }
     let config = Config::load()?;
     match command {
         Command::Serve => serve(config).await,
@@ -156,7 +162,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
             .await
         }
         Command::DbStatus(status) => status.run(&config.store_options()).await,
-        Command::Openapi { .. } | Command::Queue(_) => unreachable!("answered above, without a configuration"),
+        Command::Openapi { .. } | Command::Queue(_) | Command::Sign(_) => {
+            unreachable!("answered above, without a configuration")
+        }
     }
 }
 

@@ -22,3 +22,4 @@ mod tidy;
 mod usage;
 mod user_sync;
 mod users;
+mod webhooks;

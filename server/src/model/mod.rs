@@ -3,6 +3,7 @@
 //! Nothing here performs I/O, reads a clock, or derives anything for a door or a database; each boundary keeps its
 //! own shape and converts by hand.
 
+pub mod address;
 pub mod clock;
 pub mod context;
 pub mod creatorup;
@@ -14,10 +15,12 @@ pub mod membership;
 pub mod month;
 pub mod page;
 pub mod queue;
+pub mod signature;
 pub mod tally;
 pub mod transition;
 pub mod usage;
 pub mod user;
+pub mod webhook;
 pub mod words;
 
 pub use clock::Clock;
