@@ -101,6 +101,7 @@ impl Stage {
             let kind = if limited { LIMITED } else { "probe" };
             let key = format!("key-{}", self.dice.random_range(0..4));
             let unique = self.dice.random_bool(0.2).then(|| format!("only-{}", self.dice.random_range(0..5)));
+            // A sweep of a plan that nobody has reads the database and leaves nothing behind.
             let (millis, fails) = (self.dice.random_range(0..60), [0, 0, 0, 1, 5][self.dice.random_range(0..5)]);
             let insert = Statement::from_sql_and_values(
                 connection.get_database_backend(),
@@ -112,7 +113,7 @@ impl Stage {
                     key.into(),
                     unique.into(),
                     self.dice.random_range(0..1_000_i64).into(),
-                    serde_json::json!({ "millis": millis, "fails": fails }).into(),
+                    serde_json::json!({ "millis": millis, "fails": fails, "plan_id": 999 }).into(),
                 ],
             );
             self.enqueued += connection.execute_raw(insert).await.expect("enqueued").rows_affected() as usize;
