@@ -15,7 +15,10 @@ use rand::distr::Alphanumeric;
 
 use crate::domain::limit::{LimitRules, Quota};
 use crate::domain::{Keys, Rules};
+use crate::model::job::Backoff;
+use crate::queue;
 use crate::storage;
+use crate::storage::job::Keep;
 use crate::telemetry::{Format, LogOptions};
 
 /// Where the hub keeps what it makes by itself, relative to the working directory.
@@ -88,6 +91,11 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// `HEALTH_CHECK_INTERVAL`
     pub health_check_interval: Duration,
+    /// `QUEUE_CONCURRENCY`, `QUEUE_REMOVE_ON_COMPLETE`, `QUEUE_REMOVE_ON_FAIL`, `QUEUE_HEARTBEAT_INTERVAL`,
+    /// `QUEUE_POLL_INTERVAL`, `QUEUE_BACKOFF_BASE`
+    pub queue: queue::Options,
+    /// `MAX_SYNC_RETRIES`
+    pub max_sync_retries: i32,
     /// `RATE_LIMIT_ANONYMOUS`, `RATE_LIMIT_LOGIN`, `RATE_LIMIT_USER`
     pub limits: LimitRules,
     /// `LOG_DIR`, `LOG_LEVEL`, `LOG_FORMAT`
@@ -188,6 +196,18 @@ impl Config {
                 10,
                 86_400_000,
             )),
+            queue: queue::Options {
+                concurrency: reader.number("QUEUE_CONCURRENCY", 5, 1, 10_000) as usize,
+                keep: Keep {
+                    done: reader.number("QUEUE_REMOVE_ON_COMPLETE", 100, 0, 100_000_000),
+                    failed: reader.number("QUEUE_REMOVE_ON_FAIL", 50, 0, 100_000_000),
+                },
+                heartbeat: reader.millis("QUEUE_HEARTBEAT_INTERVAL", 10_000, 50, 15_000),
+                poll: reader.millis("QUEUE_POLL_INTERVAL", 1_000, 10, 60_000),
+                backoff: Backoff { base: reader.millis("QUEUE_BACKOFF_BASE", 1_000, 1, 300_000), ..Backoff::default() },
+                drain: reader.seconds("DRAIN_TIMEOUT_SECONDS", 20, 1, 3600),
+            },
+            max_sync_retries: reader.number("MAX_SYNC_RETRIES", 3, 0, 100) as i32,
             limits: LimitRules {
                 anonymous: reader.limit("RATE_LIMIT_ANONYMOUS", "1000/hour"),
                 login: reader.limit("RATE_LIMIT_LOGIN", "20/minute"),
@@ -214,8 +234,13 @@ impl Config {
             url: self.database_url.expose().to_owned(),
             read_connections: self.pool_size,
             wait: Duration::from_secs(5),
-            max_retries: 3,
+            max_retries: self.max_sync_retries,
         }
+    }
+
+    /// How the queue is worked.
+    pub fn queue_options(&self) -> queue::Options {
+        self.queue
     }
 
     /// What the domain is configured with.
@@ -316,6 +341,10 @@ impl Reader<'_> {
 
     fn seconds(&mut self, name: &str, default: u64, least: u64, most: u64) -> Duration {
         Duration::from_secs(self.number(name, default, least, most))
+    }
+
+    fn millis(&mut self, name: &str, default: u64, least: u64, most: u64) -> Duration {
+        Duration::from_millis(self.number(name, default, least, most))
     }
 
     fn flag(&mut self, name: &str, default: bool) -> bool {

@@ -5,7 +5,8 @@
 //! - [`front`] takes every request of the one port and sends it to gRPC or HTTP.
 //! - [`grpc`] is the first door: the services of the contract behind their [`gate`](grpc::gate).
 //! - [`http`] is the second: JSON for every binding of the contract, OpenAPI and its page, through the same gate.
-//! - [`domain`] is what may happen, [`model`] what things are, [`storage`] how they are kept.
+//! - [`domain`] is what may happen, [`queue`] what is remembered for later, [`model`] what things are, [`storage`]
+//!   how they are kept.
 //! - [`config`], [`telemetry`] and [`access_log`] are what the process is told and what it tells.
 //!
 //! [`run`] is the only wiring.
@@ -17,6 +18,7 @@ pub mod front;
 pub mod grpc;
 pub mod http;
 pub mod model;
+pub mod queue;
 pub mod storage;
 pub mod telemetry;
 
@@ -92,6 +94,8 @@ pub async fn run(
     let background = CancellationToken::new();
     tasks.spawn(health.clone().watch(config.health_check_interval, background.clone()));
     tasks.spawn(tidy(hub.clone(), background.clone()));
+    let (store, clock) = (hub.store().clone(), hub.clock().clone());
+    tasks.spawn(queue::worker::run(store, clock, hub.clone(), config.queue_options(), background.clone()));
     tasks.close();
 
     let address = listener.local_addr()?;

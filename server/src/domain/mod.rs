@@ -14,6 +14,7 @@ mod token;
 pub mod usage;
 pub mod user;
 pub mod user_sync;
+mod work;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -108,6 +109,11 @@ impl Hub {
     /// This instant.
     pub fn now(&self) -> Instant {
         self.clock.now()
+    }
+
+    /// The clock all of the hub goes by.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// The rate limits.

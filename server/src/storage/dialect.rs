@@ -238,6 +238,11 @@ impl Dialect {
         }
     }
 
+    /// Whether several hubs can share the database.
+    pub fn is_shared(self) -> bool {
+        self == Dialect::Postgres
+    }
+
     /// One of two texts that say the same to each database: SQLite's first.
     pub fn pick<T>(self, texts: &[T; 2]) -> &T {
         &texts[usize::from(self == Dialect::Postgres)]

@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod dialect;
 mod entity;
+mod hint;
 pub mod job;
 pub mod plan;
 mod row;
@@ -25,13 +26,14 @@ pub mod user;
 pub mod writer;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use rand::Rng;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, RuntimeErr, SqlErr};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::model::{Error, Result};
 use dialect::{Dialect, FileLock};
@@ -83,6 +85,8 @@ impl Store {
             max_retries: options.max_retries,
             turns: Turns::default(),
             ready: tokio::sync::Notify::new(),
+            announce: tokio::sync::Notify::new(),
+            cancelled: Mutex::default(),
         });
         for (kind, turn) in job::first_turns(&read, dialect).await? {
             common.turns.reached(kind, turn);
@@ -118,6 +122,11 @@ impl Store {
     /// make ready is not in it.
     pub async fn job_ready(&self) {
         self.common.ready.notified().await;
+    }
+
+    /// Jobs that were called off since the last call and may be running here.
+    pub fn take_cancelled(&self) -> Vec<Uuid> {
+        std::mem::take(&mut self.common.cancelled.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Opens a lane: writes of one kind that are made as a set, whoever asked for them.

@@ -1,6 +1,6 @@
 //! The transaction a write is made in, and the only key to events, jobs and running counts.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sea_orm::{DatabaseTransaction, DbErr};
 use uuid::Uuid;
@@ -24,6 +24,10 @@ pub(super) struct Common {
     pub turns: Turns,
     /// Told when a job may have become ready.
     pub ready: tokio::sync::Notify,
+    /// Told when other hubs should hear of it.
+    pub announce: tokio::sync::Notify,
+    /// Jobs that were called off and may be running here.
+    pub cancelled: Mutex<Vec<Uuid>>,
 }
 
 /// A write in progress. It may share its transaction with the writes of other callers.
@@ -103,10 +107,22 @@ impl WriteTx {
         self.effects.push(Box::new(effect));
     }
 
-    /// Wakes the workers of this hub after COMMIT.
+    /// Wakes the workers after COMMIT: this hub's at once, those of others by a hint.
     pub(super) fn wake_workers(&mut self) {
         let common = self.common.clone();
-        self.after_commit(move || common.ready.notify_one());
+        self.after_commit(move || {
+            common.ready.notify_one();
+            common.announce.notify_one();
+        });
+    }
+
+    /// Stops the handler of a job that was called off, if it runs here, after COMMIT.
+    pub(super) fn stop_handler(&mut self, id: Uuid) {
+        let common = self.common.clone();
+        self.after_commit(move || {
+            common.cancelled.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+            common.ready.notify_one();
+        });
     }
 
     pub(super) fn wrote(&self) -> bool {

@@ -208,9 +208,20 @@ pub async fn promote(tx: &mut WriteTx, now: Instant) -> Result<u64> {
     Ok(rows.len() as u64)
 }
 
-/// When the next scheduled job is due.
-pub async fn next_due<C: ConnectionTrait>(connection: &C, dialect: Dialect) -> Result<Option<Instant>> {
-    let query = dialect.statement("SELECT run_at FROM jobs WHERE state = 'scheduled' ORDER BY run_at LIMIT 1", []);
-    let row = asked(connection.query_one_raw(query)).await?;
-    row.map(|row| row.try_get("", "run_at").map_err(super::fault)).transpose()
+/// What there is to be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether a job is ready.
+    pub ready: bool,
+    /// When the next scheduled job is due; it may be already.
+    pub next: Option<Instant>,
+}
+
+/// Looks at the head of the queue.
+pub async fn look<C: ConnectionTrait>(connection: &C, dialect: Dialect) -> Result<Standing> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'ready') AS is_ready, \
+               (SELECT run_at FROM jobs WHERE state = 'scheduled' ORDER BY run_at LIMIT 1) AS next_at";
+    let row = asked(connection.query_one_raw(dialect.statement(sql, []))).await?;
+    let Some(row) = row else { return Ok(Standing { ready: false, next: None }) };
+    asked_now(|| Ok(Standing { ready: row.try_get("", "is_ready")?, next: row.try_get("", "next_at")? }))
 }

@@ -20,6 +20,9 @@ pub async fn cancel(tx: &mut WriteTx, id: Uuid, now: Instant) -> Result<Option<J
     let state = JobState::parse(&state).unwrap_or(JobState::Ready);
     count_moves(tx, [job.kind], state, JobState::Cancelled);
     insert_finished(tx, [(&job, JobState::Cancelled, job.attempts, None)].into_iter(), now).await?;
+    if state == JobState::Running {
+        tx.stop_handler(job.id);
+    }
     if job.kind.rule().per_key.is_some() && state != JobState::Held {
         free_held(tx, &BTreeSet::from([(job.kind, job.key.clone())])).await?;
     }

@@ -12,7 +12,7 @@ mod settle;
 pub mod turn;
 mod worker;
 
-pub use claim::{Claim, claim, next_due, promote};
+pub use claim::{Claim, Standing, claim, look, promote};
 pub use control::{Redrive, cancel, pause, paused, redrive, resume, retry_now};
 pub(super) use list::first_turns;
 pub use list::{JobFilter, JobView, count_dead, count_waiting, find, list, oldest_ready};

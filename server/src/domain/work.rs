@@ -1,0 +1,54 @@
+//! What the queue's jobs do: one arm per kind, each a function of its noun.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use super::Hub;
+use crate::model::Result;
+use crate::model::job::{Job, JobKind, Outcome};
+use crate::queue::Handler;
+use crate::storage::WriteTx;
+
+impl Handler for Hub {
+    fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move {
+            match job.kind {
+                JobKind::SubscriptionSync => Outcome::dead("no handler"),
+                JobKind::UserSync => Outcome::dead("no handler"),
+                JobKind::UsageSync => Outcome::dead("no handler"),
+                JobKind::UserSweep => Outcome::dead("no handler"),
+                JobKind::Cleanup => Outcome::dead("no handler"),
+                JobKind::Probe => probe(job).await,
+            }
+        })
+    }
+
+    fn died<'a>(&'a self, _tx: &'a mut WriteTx, job: &'a Job, _error: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            match job.kind {
+                JobKind::SubscriptionSync => Ok(()),
+                JobKind::UserSync => Ok(()),
+                JobKind::UsageSync => Ok(()),
+                // Nobody waits for these; the next one does their work.
+                JobKind::UserSweep | JobKind::Cleanup | JobKind::Probe => Ok(()),
+            }
+        })
+    }
+}
+
+/// A drill: takes `millis`, and while it has failed fewer than `fails` times it fails once more, by a panic when
+/// `panics`.
+async fn probe(job: &Job) -> Outcome {
+    let number = |name: &str| job.payload.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    if number("millis") > 0 {
+        tokio::time::sleep(Duration::from_millis(number("millis"))).await;
+    }
+    if (job.attempts as u64) < number("fails") {
+        if job.payload.get("panics").is_some_and(|panics| panics == true) {
+            panic!("a drill was told to panic");
+        }
+        return Outcome::retry("a drill was told to fail");
+    }
+    Outcome::Done(None)
+}

@@ -1,0 +1,271 @@
+//! The worker: one dispatcher for all kinds of job. It claims what its free slots can take, runs it, and records how
+//! it ended; it wakes for a commit of this hub, a hint of another, the next retry that is due, and once a second.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::lease::Lease;
+use super::settle::{SettleBatch, record};
+use super::{Handler, Options};
+use crate::model::Result;
+use crate::model::clock::Clock;
+use crate::model::job::{Job, Outcome};
+use crate::storage::job::Claim;
+use crate::storage::{self, Lane, Store};
+
+/// How long handing back may take.
+const HAND_BACK: Duration = Duration::from_secs(5);
+
+/// Works the queue until `stop`; what runs then may finish within the drain time and is handed back afterwards.
+pub async fn run(
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    handler: Arc<dyn Handler>,
+    options: Options,
+    stop: CancellationToken,
+) {
+    let settling = SettleBatch { handler: handler.clone(), clock: clock.clone(), options };
+    let lane = Arc::new(store.lane(settling));
+    let hints = tokio::spawn(store.clone().exchange_hints(stop.clone()));
+    while !stop.is_cancelled() {
+        let lease = Arc::new(Lease {
+            id: Uuid::new_v4(),
+            store: store.clone(),
+            clock: clock.clone(),
+            handler: handler.clone(),
+            options,
+            lost: CancellationToken::new(),
+        });
+        if let Err(error) = lease.sign_on().await {
+            tracing::warn!(%error, context = ?error, "the queue cannot be worked; it is tried again");
+            tokio::select! {
+                () = tokio::time::sleep(options.poll) => continue,
+                () = stop.cancelled() => break,
+            }
+        }
+        let heart = CancellationToken::new();
+        let keeping = tokio::spawn({
+            let (lease, heart) = (lease.clone(), heart.clone());
+            async move { lease.keep(heart).await }
+        });
+        Dispatcher::new(lease.clone(), lane.clone()).run(&stop).await;
+        heart.cancel();
+        drop(keeping.await);
+        if !lease.lost.is_cancelled() {
+            lease.leave().await;
+        }
+    }
+    drop(hints.await);
+}
+
+/// Whether there may be something to claim.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hunger {
+    /// The last claim took all there was.
+    No,
+    /// Nobody said so, but it is time to look.
+    Curious,
+    /// A hint came, or the last claim took as much as it could.
+    Sure,
+}
+
+/// One life of the worker.
+struct Dispatcher {
+    lease: Arc<Lease>,
+    lane: Arc<Lane<SettleBatch>>,
+    options: Options,
+    tasks: JoinSet<Uuid>,
+    running: HashMap<Uuid, CancellationToken>,
+    /// Cancelled when running jobs are to be handed back.
+    hand_back: CancellationToken,
+    hungry: Hunger,
+    finished: u64,
+}
+
+impl Dispatcher {
+    fn new(lease: Arc<Lease>, lane: Arc<Lane<SettleBatch>>) -> Dispatcher {
+        let options = lease.options;
+        let (tasks, running, hand_back) = (JoinSet::new(), HashMap::new(), CancellationToken::new());
+        Dispatcher { lease, lane, options, tasks, running, hand_back, hungry: Hunger::Curious, finished: 0 }
+    }
+
+    async fn run(mut self, stop: &CancellationToken) {
+        let mut look = tokio::time::interval(self.options.poll);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut due = None;
+        loop {
+            let lease = self.lease.clone();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = lease.lost.cancelled() => break,
+                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.ended(done),
+                () = lease.store.job_ready() => self.hungry = Hunger::Sure,
+                () = until(due) => {
+                    due = None;
+                    self.hungry = Hunger::Curious;
+                }
+                _ = look.tick() => {
+                    self.hungry = Hunger::Curious;
+                    self.tidy().await;
+                }
+            }
+            while let Some(done) = self.tasks.try_join_next() {
+                self.ended(done);
+            }
+            self.stop_cancelled();
+            while self.hungry != Hunger::No && self.running.len() < self.options.concurrency {
+                match self.claim().await {
+                    Ok(next) => due = next.or(due),
+                    Err(error) => {
+                        self.hungry = Hunger::No;
+                        tracing::warn!(%error, context = ?error, "a claim failed; it is tried again");
+                    }
+                }
+            }
+        }
+        self.drain().await;
+    }
+
+    fn ended(&mut self, done: std::result::Result<Uuid, tokio::task::JoinError>) {
+        match done {
+            Ok(id) => {
+                self.running.remove(&id);
+            }
+            // A task catches its handler's panic; one that is gone all the same must not keep its slot.
+            Err(error) => {
+                tracing::error!(%error, "a worker's task ended by itself");
+                self.running.retain(|_, task| !task.is_cancelled());
+            }
+        }
+        self.finished += 1;
+    }
+
+    /// Stops the handlers of jobs that were called off.
+    fn stop_cancelled(&mut self) {
+        for id in self.lease.store.take_cancelled() {
+            if let Some(task) = self.running.get(&id) {
+                task.cancel();
+            }
+        }
+    }
+
+    /// Claims what the free slots can take and runs it; answers with how long it is to the next that is due.
+    async fn claim(&mut self) -> Result<Option<tokio::time::Instant>> {
+        let (store, now) = (&self.lease.store, self.lease.clock.now());
+        let mut next = None;
+        let mut due = false;
+        if self.hungry == Hunger::Curious {
+            // A look costs no transaction; only when something is there to be claimed is one begun.
+            let standing = storage::job::look(store.read(), store.dialect()).await?;
+            due = standing.next.is_some_and(|next| next <= now);
+            next = standing.next.filter(|_| !due).map(|next| deadline(next, now));
+            if !standing.ready && !due {
+                self.hungry = Hunger::No;
+                return Ok(next);
+            }
+        }
+        let claim = Claim { worker_id: self.lease.id, most: self.options.concurrency - self.running.len() };
+        let jobs = store
+            .write((claim, due, now), |tx, (claim, due, now)| {
+                Box::pin(async move {
+                    if *due {
+                        storage::job::promote(tx, *now).await?;
+                    }
+                    storage::job::claim(tx, claim).await
+                })
+            })
+            .await?;
+        self.hungry = match jobs.len() {
+            all if all == claim.most => Hunger::Sure,
+            0 if self.hungry == Hunger::Sure => Hunger::Curious,
+            _ if due => Hunger::Curious,
+            // Fewer than the slots could take: nothing more is ready.
+            _ => Hunger::No,
+        };
+        jobs.into_iter().for_each(|job| self.start(job));
+        Ok(next)
+    }
+
+    fn start(&mut self, job: Job) {
+        let (lease, lane) = (self.lease.clone(), self.lane.clone());
+        let (called_off, hand_back) = (CancellationToken::new(), self.hand_back.clone());
+        self.running.insert(job.id, called_off.clone());
+        self.tasks.spawn(async move {
+            let id = job.id;
+            let begun = Instant::now();
+            let outcome = tokio::select! {
+                biased;
+                outcome = handle(&*lease.handler, &job) => outcome,
+                // The lease is over: whatever is said now would not be believed.
+                () = lease.lost.cancelled() => return id,
+                () = called_off.cancelled() => return id,
+                () = hand_back.cancelled() => Outcome::Released,
+            };
+            let recorded = record(&lane, &*lease.clock, &lease.options, job, outcome, begun.elapsed());
+            tokio::select! {
+                () = recorded => {}
+                () = lease.lost.cancelled() => {}
+            }
+            id
+        });
+    }
+
+    /// Removes finished jobs beyond those that are kept.
+    async fn tidy(&mut self) {
+        if self.finished == 0 {
+            return;
+        }
+        self.finished = 0;
+        let keep = self.options.keep;
+        let trimmed = self.lease.store.write(keep, |tx, keep| Box::pin(storage::job::trim(tx, *keep))).await;
+        if let Err(error) = trimmed {
+            self.finished = 1;
+            tracing::warn!(%error, context = ?error, "finished jobs could not be trimmed; it is tried again");
+        }
+    }
+
+    /// Lets running jobs finish, and hands back those that do not within the drain time.
+    async fn drain(mut self) {
+        if tokio::time::timeout(self.options.drain, all_ended(&mut self.tasks)).await.is_err() {
+            tracing::info!(jobs = self.tasks.len(), "running jobs are handed back");
+            self.hand_back.cancel();
+            if tokio::time::timeout(HAND_BACK, all_ended(&mut self.tasks)).await.is_err() {
+                tracing::warn!(jobs = self.tasks.len(), "jobs could not be handed back; their lease will end");
+            }
+        }
+    }
+}
+
+async fn all_ended(tasks: &mut JoinSet<Uuid>) {
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Runs a handler within its kind's deadline; a panic is a failure like another.
+async fn handle(handler: &dyn Handler, job: &Job) -> Outcome {
+    let deadline = job.kind.rule().deadline;
+    let run = AssertUnwindSafe(handler.run(job)).catch_unwind();
+    match tokio::time::timeout(deadline, run).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_panic)) => Outcome::retry("the handler panicked"),
+        Err(_late) => Outcome::retry(format!("not done within {} s", deadline.as_secs())),
+    }
+}
+
+fn deadline(next: crate::model::Instant, now: crate::model::Instant) -> tokio::time::Instant {
+    tokio::time::Instant::now() + (next - now).to_std().unwrap_or_default()
+}
+
+async fn until(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
