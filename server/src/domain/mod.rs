@@ -2,14 +2,19 @@
 //! transaction. Every door (gRPC, HTTP, command line) opens onto these and holds no rule of its own.
 
 pub mod account;
+pub mod activity;
+pub mod alert;
+pub mod analytics;
 pub mod bootstrap;
 mod cache;
+pub mod cleanup;
 pub mod housekeeping;
 mod ledger;
 pub mod limit;
 pub mod membership;
 mod password;
 pub mod queue;
+pub mod retry;
 mod token;
 pub mod usage;
 pub mod user;
@@ -17,13 +22,16 @@ pub mod user_sync;
 mod work;
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::model::membership::{Membership, Plan};
+use crate::model::retention::Retention;
 use crate::model::usage::MonthlyUsage;
 use crate::model::user::User;
 use crate::model::{Clock, Error, Instant, Month, Result};
@@ -49,6 +57,10 @@ pub struct Rules {
     pub service_key: Option<Arc<str>>,
     /// Rate limits.
     pub limits: limit::LimitRules,
+    /// How long things are kept.
+    pub retention: Retention,
+    /// Where rows go before they are removed, if anywhere.
+    pub archive: Option<PathBuf>,
 }
 
 /// The hub's domain: everything a door can ask for.
@@ -62,6 +74,11 @@ pub struct Hub {
     limits: Limits,
     usage: Lane<ledger::UsageBatch>,
     accesses: Lane<user_sync::AccessBatch>,
+    retention: Retention,
+    archive: Option<PathBuf>,
+    condition: alert::Condition,
+    feed: activity::Feed,
+    stopping: CancellationToken,
 }
 
 /// What is kept at hand between calls; see [`cache`] for when it is forgotten.
@@ -100,6 +117,11 @@ impl Hub {
             passwords: Passwords::new(),
             service_key: rules.service_key,
             limits: Limits::new(rules.limits),
+            retention: rules.retention,
+            archive: rules.archive,
+            condition: alert::Condition::default(),
+            feed: activity::Feed::default(),
+            stopping: CancellationToken::new(),
             store,
             clock,
             caches,
@@ -114,6 +136,11 @@ impl Hub {
     /// The clock all of the hub goes by.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
+    }
+
+    /// Cancelled when the hub is about to stop: answers that stream end with it, so that nobody waits for them.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
     }
 
     /// The rate limits.

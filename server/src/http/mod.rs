@@ -4,6 +4,7 @@
 //! - `route` finds the rpc behind verb and path; `body` reads a bounded JSON object with `json`;
 //! - `decode` writes path, query and body as the request's protobuf bytes, from the contract's tables;
 //! - `call` asks the hub's own gRPC service in process, with the caller's headers and extensions;
+//! - `sse` tells an answer that streams as server-sent events;
 //! - `encode` prints the answer's bytes as JSON in the `casing` of the route family, `error` a refusal;
 //! - `openapi` describes all of it, `docs` shows the description to people.
 //!
@@ -22,6 +23,7 @@ mod error;
 mod json;
 pub mod openapi;
 mod route;
+mod sse;
 mod wire;
 
 use std::convert::Infallible;
@@ -86,6 +88,7 @@ pub fn cors(origins: &[String]) -> CorsLayer {
             HeaderName::from_static("x-api-key"),
             HeaderName::from_static("x-request-id"),
             HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("last-event-id"),
         ])
         .expose_headers([header::RETRY_AFTER, HeaderName::from_static("x-request-id")])
         .max_age(Duration::from_secs(600))
@@ -154,15 +157,24 @@ where
         let spelled = |failure: Failure| failure.spelled(endpoint.casing, method.input);
         let reading = tokio::time::timeout(BODY_TIMEOUT, body::read(&parts, body, self.options.body_limit));
         let body = reading.await.map_err(|_| Failure::malformed("the body did not arrive in time"))??;
+        let mut query = parts.uri.query().unwrap_or_default().to_owned();
+        if method.server_streaming {
+            query = sse::resumed(method, &query, &parts.headers);
+        }
         let input = decode::Input {
             variables: endpoint.decode(variables)?,
-            query: parts.uri.query().unwrap_or_default(),
+            query: &query,
             body: body::members(&parts.headers, &body)?,
             takes_body: endpoint.binding.body,
         };
         let message = decode::message(method.input, &input);
         let message = message.map_err(|violations| spelled(Failure::invalid(&violations)))?;
         drop(input);
+        if method.server_streaming {
+            let (frames, headers) =
+                call::streaming(self.grpc.clone(), &endpoint.uri, parts, &message).await.map_err(spelled)?;
+            return Ok(sse::response(method, endpoint.casing, frames, headers));
+        }
         let answer = call::unary(self.grpc.clone(), &endpoint.uri, parts, &message).await.map_err(spelled)?;
         let text = encode::envelope(method.output, endpoint.data, &answer.message, endpoint.casing);
         let text = text.map_err(|error| Failure::internal(error.to_string()))?;

@@ -3,6 +3,8 @@
 //! Nothing here performs I/O, reads a clock, or derives anything for a door or a database; each boundary keeps its
 //! own shape and converts by hand.
 
+pub mod alert;
+pub mod analytics;
 pub mod clock;
 pub mod context;
 pub mod email;
@@ -12,7 +14,9 @@ pub mod job;
 pub mod membership;
 pub mod month;
 pub mod page;
+pub mod period;
 pub mod queue;
+pub mod retention;
 pub mod tally;
 pub mod usage;
 pub mod user;

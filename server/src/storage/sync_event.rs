@@ -95,6 +95,9 @@ pub async fn reopen(tx: &mut WriteTx, ids: &[Uuid], now: Instant) -> Result<()> 
 
 /// Counts events that left a status for the one they have now.
 fn count_moves(tx: &mut WriteTx, moved: &[QueryResult], from: EventStatus) -> Result<()> {
+    if !moved.is_empty() {
+        tx.changed();
+    }
     for row in moved {
         let read = || -> Result<(String, String, DateTime<Utc>), DbErr> {
             Ok((row.try_get("", "event_type")?, row.try_get("", "status")?, row.try_get("", "created_at")?))
