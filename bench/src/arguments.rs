@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use crate::load::Pace;
+use crate::target::{self, Target};
 
 /// Measures the hub against a bare server in the same run and prints a Markdown table.
 #[derive(Debug, Parser)]
@@ -50,6 +51,8 @@ pub enum Scenario {
     MonthlyUsage,
     /// Memory and start-up time
     Footprint,
+    /// The event queue from end to end, in this process
+    Queue,
 }
 
 impl Arguments {
@@ -64,6 +67,24 @@ impl Arguments {
             return Pace { rounds: 1, warm_up: Duration::from_millis(200), window: Duration::from_millis(500) };
         }
         Pace { rounds: self.rounds, warm_up: Duration::from_secs(1), window: Duration::from_secs(3) }
+    }
+
+    /// How long producers and workers of the queue go on together.
+    pub fn queue_window(&self) -> Duration {
+        Duration::from_secs(if self.quick { 2 } else { 60 })
+    }
+
+    /// What the queue has to reach with 64 and with 512 producers.
+    pub fn queue_target(&self, place: usize) -> Target {
+        match self.postgres {
+            Some(_) => target::QUEUE_POSTGRES[place],
+            None => target::QUEUE[place],
+        }
+    }
+
+    /// Jobs that wait for a claim, few and many, and jobs that are rescued.
+    pub fn queue_backlogs(&self) -> (usize, usize, usize) {
+        if self.quick { (1_000, 20_000, 1_000) } else { (1_000, 1_000_000, 10_000) }
     }
 
     /// The sizes of the ledgers that GetMonthlyUsage is compared on.

@@ -41,6 +41,10 @@ impl UserSyncService for Bare {
         Err(absent())
     }
 
+    async fn sync_user(&self, _: Request<SyncUserRequest>) -> Result<Response<SyncUserResponse>, Status> {
+        Err(absent())
+    }
+
     async fn get_sync_status(
         &self,
         _: Request<GetSyncStatusRequest>,

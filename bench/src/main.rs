@@ -7,7 +7,7 @@
 //!
 //! The cast: [`process`] starts the servers as children, so that they share nothing with the load but the
 //! machine; [`load`] keeps 64 calls in flight and takes medians; [`lanes`], [`http`] and [`ledger`] are the
-//! calls; [`scenarios`] puts them together; [`report`] prints the table.
+//! calls; [`queue`] is the event queue from end to end; [`scenarios`] puts them together; [`report`] prints the table.
 //!
 //! What is guaranteed: every answer was checked, and what was recorded was read back and added up, before a
 //! number is printed. What is not: that the load generator is free. It shares the cores with the server in the
@@ -23,6 +23,7 @@ mod ledger;
 mod load;
 mod machine;
 mod process;
+mod queue;
 mod report;
 mod scenarios;
 mod target;
@@ -31,6 +32,10 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 
 use arguments::Arguments;
+
+/// The hub's allocator, for what is measured in this process.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {

@@ -18,7 +18,7 @@ use crate::load::{CONNECTIONS, LANES, Lane, Pace, Subject, compare, median};
 use crate::process::{self, Server, memory_mib};
 use crate::report::Report;
 use crate::target::{self, Target};
-use crate::{bare, machine};
+use crate::{bare, machine, queue};
 
 const BARE: &str = "bare tonic unary";
 
@@ -46,6 +46,9 @@ pub async fn run(arguments: &Arguments) -> Result<Report> {
     }
     if arguments.wants(Scenario::MonthlyUsage) {
         bench.monthly_usage(&mut report).await?;
+    }
+    if arguments.wants(Scenario::Queue) {
+        queue::run(arguments, &scratch, &mut report).await?;
     }
     Ok(report)
 }

@@ -50,3 +50,15 @@ pub const MONTHLY_USAGE: Target = Target::AtMost(1.3);
 pub const IDLE_MEMORY_MIB: Target = Target::AtMost(40.0);
 /// From the start of the process to its first answer, in milliseconds.
 pub const COLD_START_MS: Target = Target::AtMost(300.0);
+/// Jobs per second from the committed enqueue to the committed completion, with 64 and with 512 producers.
+pub const QUEUE: [Target; 2] = [Target::AtLeast(15_000.0), Target::AtLeast(25_000.0)];
+/// The same on PostgreSQL.
+pub const QUEUE_POSTGRES: [Target; 2] = [Target::AtLeast(12_000.0), Target::AtLeast(20_000.0)];
+/// From the answer of an enqueue to its handler, on an idle hub, in milliseconds: one more commit.
+pub const IDLE_PICKUP_MS: Target = Target::AtMost(5.0);
+/// What waiting for work may cost.
+pub const IDLE_CPU_PERCENT: Target = Target::AtMost(1.0);
+/// A claim is a walk down an index: a thousand times the backlog may cost noise, not time.
+pub const CLAIM: Target = Target::AtMost(2.0);
+/// Ten thousand orphans, in seconds.
+pub const RESCUE_S: Target = Target::AtMost(5.0);

@@ -34,7 +34,9 @@ mod refusal;
 mod retry;
 
 pub use builder::{Builder, Error};
-pub use client::{AuthClient, Client, HealthClient, MembershipClient, UsageClient, UserSyncClient, UsersClient};
+pub use client::{
+    AnalyticsClient, AuthClient, Client, HealthClient, MembershipClient, UsageClient, UserSyncClient, UsersClient,
+};
 pub use credentials::Credentials;
 pub use hub::Hub;
 pub use refusal::{field_violations, reason, retry_after};

@@ -24,7 +24,9 @@ impl MigrationTrait for Migration {
             &[
                 // E-mail addresses are stored in lower case; handles keep the case their owner chose.
                 "CREATE UNIQUE INDEX username_is_unique ON users (lower(username)) WHERE username IS NOT NULL",
-                "CREATE INDEX users_by_sync_status ON users (sync_status)",
+                // The sweep walks those who are behind by id, and takes the oldest copies first.
+                "CREATE INDEX users_by_sync_status ON users (sync_status, id)",
+                "CREATE INDEX users_by_creatorup_synced_at ON users (creatorup_synced_at) WHERE sync_status = 'synced'",
                 "CREATE INDEX users_by_created_at ON users (created_at)",
                 // Keys and names come first: they are made in the order of time, so what is recorded together lies
                 // on the same pages whoever it belongs to, and a commit writes a few of them instead of one per user.

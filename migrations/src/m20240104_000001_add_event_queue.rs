@@ -154,7 +154,8 @@ fn tallies() -> TableCreateStatement {
 /// What was written before there were running counts. Shard 0 counts it; any shard would do.
 async fn count_what_is_there(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     let insert = "INSERT INTO tallies (metric, span, starts_at, label, shard, count, amount)";
-    let users = format!("{insert} SELECT 'users', 'total', 0, sync_status, 0, COUNT(*), 0 FROM users GROUP BY sync_status");
+    let users =
+        format!("{insert} SELECT 'users', 'total', 0, sync_status, 0, COUNT(*), 0 FROM users GROUP BY sync_status");
     let mut statements = vec![users];
     let (created_at, completed_at) = (unix_seconds(manager, "created_at"), unix_seconds(manager, "completed_at"));
     let month = unix_month(manager, "month_year");

@@ -3,6 +3,9 @@
 //! The real environment wins over `.env.<UPBRIDGE_ENV>`, that over `.env.local`, that over `.env`. Every problem is
 //! reported at once and names its variable, never its value.
 
+mod creatorup;
+mod retention;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -15,6 +18,7 @@ use rand::distr::Alphanumeric;
 
 use crate::domain::limit::{LimitRules, Quota};
 use crate::domain::{Keys, Rules};
+use crate::model::creatorup::CreatorUp;
 use crate::model::job::Backoff;
 use crate::queue;
 use crate::storage;
@@ -96,6 +100,10 @@ pub struct Config {
     pub queue: queue::Options,
     /// `MAX_SYNC_RETRIES`
     pub max_sync_retries: i32,
+    /// `CREATORUP_API_URL` and what belongs to it
+    pub creatorup: creatorup::CreatorUp,
+    /// `CLEANUP_INTERVAL`, `CLEANUP_ARCHIVE_DIR` and `RETENTION_*`
+    pub cleanup: retention::Cleanup,
     /// `RATE_LIMIT_ANONYMOUS`, `RATE_LIMIT_LOGIN`, `RATE_LIMIT_USER`
     pub limits: LimitRules,
     /// `LOG_DIR`, `LOG_LEVEL`, `LOG_FORMAT`
@@ -208,6 +216,8 @@ impl Config {
                 drain: reader.seconds("DRAIN_TIMEOUT_SECONDS", 20, 1, 3600),
             },
             max_sync_retries: reader.number("MAX_SYNC_RETRIES", 3, 0, 100) as i32,
+            creatorup: reader.creatorup(),
+            cleanup: reader.cleanup(),
             limits: LimitRules {
                 anonymous: reader.limit("RATE_LIMIT_ANONYMOUS", "1000/hour"),
                 login: reader.limit("RATE_LIMIT_LOGIN", "20/minute"),
@@ -243,8 +253,8 @@ impl Config {
         self.queue
     }
 
-    /// What the domain is configured with.
-    pub fn rules(&self) -> Rules {
+    /// What the domain is configured with, and whom it tells about users.
+    pub fn rules(&self, creatorup: Option<Arc<dyn CreatorUp>>) -> Rules {
         Rules {
             keys: Keys {
                 current: self.jwt_secret.0.clone(),
@@ -252,7 +262,11 @@ impl Config {
             },
             token_lifetime: self.jwt_lifetime,
             service_key: Some(self.creatorup_api_key.0.clone()),
+            retention: self.cleanup.retention,
+            archive: self.cleanup.archive.clone(),
             limits: self.limits,
+            creatorup,
+            sync_batch_size: self.creatorup.sync_batch_size,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! - [`front`] takes every request of the one port and sends it to gRPC or HTTP.
 //! - [`grpc`] is the first door: the services of the contract behind their [`gate`](grpc::gate).
 //! - [`http`] is the second: JSON for every binding of the contract, OpenAPI and its page, through the same gate.
+//! - [`delivery`] is the outward door: whom the hub calls, and within which bounds.
 //! - [`domain`] is what may happen, [`queue`] what is remembered for later, [`model`] what things are, [`storage`]
 //!   how they are kept.
 //! - [`config`], [`telemetry`] and [`access_log`] are what the process is told and what it tells.
@@ -13,6 +14,7 @@
 
 pub mod access_log;
 pub mod config;
+pub mod delivery;
 pub mod domain;
 pub mod front;
 pub mod grpc;
@@ -35,10 +37,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::access_log::AccessLog;
 use crate::config::Config;
+use crate::delivery::CreatorUpApi;
 use crate::domain::Hub;
 use crate::front::Front;
 use crate::grpc::gate::Gate;
 use crate::model::Clock;
+use crate::model::creatorup::CreatorUp;
 use crate::storage::Store;
 use crate::telemetry::Meters;
 
@@ -50,7 +54,16 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Opens the store and gives an empty database its plans and its first administrator.
 pub async fn open(config: &Config, clock: Arc<dyn Clock>, stop: CancellationToken) -> anyhow::Result<Hub> {
     let store = Arc::new(Store::open(&config.store_options(), stop).await.map_err(explained)?);
-    Ok(Hub::new(store, clock, config.rules()))
+    let creatorup = connect(config, clock.clone())?;
+    Ok(Hub::new(store, clock, config.rules(creatorup)))
+}
+
+/// CreatorUp, where one is configured.
+fn connect(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Option<Arc<dyn CreatorUp>>> {
+    let Some(options) = &config.creatorup.api else { return Ok(None) };
+    let api = CreatorUpApi::new(options.clone(), config.creatorup_api_key.expose(), clock);
+    let api = api.map_err(|error| anyhow::anyhow!("CREATORUP_API_URL cannot be called: {error}"))?;
+    Ok(Some(Arc::new(api)))
 }
 
 /// An error of the start with what only the operator may see.
@@ -79,7 +92,7 @@ pub async fn run(
     let meters = Meters::new()?;
     let (services, reporter) = grpc::routes(&hub, config.body_limit_bytes, config.reflection, config.tls.is_some())?;
     let gate = Gate::new(services, hub.clone(), meters.clone(), config.request_timeout);
-    let health = Arc::new(health::Health::new(hub.store().clone(), reporter));
+    let health = Arc::new(health::Health::new(hub.clone(), reporter, meters.clone()));
     let options = http::Options { body_limit: config.body_limit_bytes };
     let pages = http::router(gate.clone(), options)
         .merge(health::routes(health.clone(), meters))
@@ -94,13 +107,15 @@ pub async fn run(
     let background = CancellationToken::new();
     tasks.spawn(health.clone().watch(config.health_check_interval, background.clone()));
     tasks.spawn(tidy(hub.clone(), background.clone()));
+    tasks.spawn(clean_up(hub.clone(), config.cleanup.interval, background.clone()));
+    tasks.spawn(sweep(hub.clone(), config.creatorup.sync_interval, background.clone()));
     let (store, clock) = (hub.store().clone(), hub.clock().clone());
     tasks.spawn(queue::worker::run(store, clock, hub.clone(), config.queue_options(), background.clone()));
     tasks.close();
 
     let address = listener.local_addr()?;
     let handle = Handle::new();
-    let drain = drain(shutdown, health, handle.clone(), config.drain_timeout);
+    let drain = drain(shutdown, health, hub.clone(), handle.clone(), config.drain_timeout);
     tracing::info!(%address, tls = config.tls.is_some(), database = hub.store().dialect().name(), "the hub is serving");
     let (served, ()) = tokio::join!(serve(&config, listener, app, handle), drain);
     served?;
@@ -129,10 +144,17 @@ async fn welcome(hub: &Hub, config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn drain(shutdown: CancellationToken, health: Arc<health::Health>, handle: Handle<SocketAddr>, bound: Duration) {
+async fn drain(
+    shutdown: CancellationToken,
+    health: Arc<health::Health>,
+    hub: Arc<Hub>,
+    handle: Handle<SocketAddr>,
+    bound: Duration,
+) {
     shutdown.cancelled().await;
     tracing::info!(seconds = bound.as_secs(), "stopping: no new connections, calls in flight may finish");
     health.stop().await;
+    hub.stopping().cancel();
     handle.graceful_shutdown(Some(bound));
 }
 
@@ -177,6 +199,36 @@ async fn tidy(hub: Arc<Hub>, stop: CancellationToken) {
         }
         if let Err(error) = hub.tidy().await {
             tracing::warn!(%error, context = ?error, "tidying up failed; it is tried again");
+        }
+    }
+}
+
+async fn sweep(hub: Arc<Hub>, interval: Duration, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = hub.schedule_sweep(interval).await {
+            tracing::warn!(%error, context = ?error, "a sweep could not be begun; it is tried again");
+        }
+    }
+}
+
+/// Sees to it that each interval has its cleanup. Whose it is, is decided in the database; asking now and then is
+/// enough, because an interval that nobody took is still there.
+async fn clean_up(hub: Arc<Hub>, interval: Duration, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(interval.min(TIDY_INTERVAL));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = hub.schedule_cleanup(interval).await {
+            tracing::warn!(%error, context = ?error, "the cleanup could not be scheduled; it is tried again");
         }
     }
 }

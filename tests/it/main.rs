@@ -15,6 +15,7 @@ mod hostile;
 mod log;
 mod membership;
 mod policy;
+mod queue;
 mod sources;
 mod store;
 mod tidy;

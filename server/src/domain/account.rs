@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::membership::choosable;
 use super::token::Verified;
+use super::user_sync::change::user_event;
 use super::{Hub, Known};
 use crate::model::context::SignedIn;
-use crate::model::event::{EventKind, EventStatus, NewEvent};
 use crate::model::membership::Subscription;
 use crate::model::user::{Role, Session, User, UserStatus};
 use crate::model::{Ctx, Email, Error, Principal, Reason, Result};
@@ -138,19 +138,20 @@ impl Hub {
         subscription: Option<Subscription>,
         session: Option<Session>,
     ) -> Result<()> {
-        let forget = self.forgetting(user.id);
+        let input = (user, hash, subscription, session);
+        let (line, forget) = (self.line(), self.forgetting(input.0.id));
         self.store
-            .write((user, hash, subscription, session, forget), |tx, (user, hash, subscription, session, forget)| {
+            .write((input, line, forget), |tx, ((user, hash, subscription, session), line, forget)| {
                 Box::pin(async move {
                     let (email, username) = (Some(user.email.as_str()), user.username.as_deref());
                     if let Some(field) = storage::user::find_taken(tx.reader(), email, username, None).await? {
                         return Err(Error::Taken { field });
                     }
                     storage::user::insert(tx, user, hash).await?;
-                    tx.emit(user_event(user, "registered"));
+                    line.tell(tx, user_event(user, "registered")).await?;
                     if let Some(subscription) = subscription {
                         storage::subscription::insert(tx, subscription).await?;
-                        tx.emit(super::membership::subscription_event(subscription, "subscribed"));
+                        line.tell(tx, super::membership::subscription_event(subscription, "subscribed")).await?;
                     }
                     if let Some(session) = session {
                         storage::session::insert(tx, session).await?;
@@ -296,17 +297,6 @@ impl Forget {
             self.caches.users.forget(&self.user_id);
             self.caches.memberships.forget(&self.user_id);
         }
-    }
-}
-
-/// What CreatorUp has to be told about a user.
-pub(super) fn user_event(user: &User, change: &str) -> NewEvent {
-    NewEvent {
-        kind: EventKind::UserSync,
-        user_id: user.id,
-        status: EventStatus::Pending,
-        payload: serde_json::json!({ "change": change, "user_id": user.id, "email": user.email, "name": user.name }),
-        at: user.updated_at,
     }
 }
 

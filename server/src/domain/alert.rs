@@ -68,6 +68,11 @@ impl Hub {
         self.condition.is_down()
     }
 
+    /// Whether an address of CreatorUp is configured.
+    pub fn has_creatorup(&self) -> bool {
+        self.creatorup.is_some()
+    }
+
     /// Checks everything, opens and clears alerts, and remembers how it stands. `database` is how long the database
     /// took to answer.
     pub async fn check_up(&self, database: &Result<Duration>) -> Checkup {
@@ -81,7 +86,11 @@ impl Hub {
                 let checkup = self.read_vitals(*latency, last).await;
                 match self.settle_alerts(&checkup, &mut unwritten, now).await {
                     Ok(alerts) => Checkup { alerts, ..checkup },
-                    Err(error) => without_database(checkup, &error, &mut unwritten, now),
+                    Err(error @ Error::Unavailable { .. }) => without_database(checkup, &error, &mut unwritten, now),
+                    Err(error) => {
+                        tracing::error!(%error, context = ?error, "alerts could not be settled");
+                        checkup
+                    }
                 }
             }
             Err(error) => without_database(last, error, &mut unwritten, now),
@@ -92,17 +101,13 @@ impl Hub {
 
     /// Asks CreatorUp whether it is there; nothing when no address is configured.
     async fn probe_creatorup(&self) -> Option<Reachability> {
-        None
+        let answer = self.creatorup.as_ref()?.probe().await.map_err(|failure| failure.to_string());
+        Some(Reachability { at: self.now(), answer })
     }
 
     /// Writes the alerts that open and clear now, and those that did while nothing could be written. Answers with the
     /// open ones.
-    async fn settle_alerts(
-        &self,
-        checkup: &Checkup,
-        unwritten: &mut Vec<Alert>,
-        now: Instant,
-    ) -> Result<Vec<Alert>> {
+    async fn settle_alerts(&self, checkup: &Checkup, unwritten: &mut Vec<Alert>, now: Instant) -> Result<Vec<Alert>> {
         let (read, dialect) = (self.store.read(), self.store.dialect());
         let mut verdicts = judge(&readings(checkup));
         verdicts.push((AlertCode::DatabaseDown, Verdict::Holds));

@@ -6,6 +6,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Hub;
+use super::user_sync::change::Line;
+use super::user_sync::sweep;
 use crate::model::event::{EventKind, EventStatus, NewEvent};
 use crate::model::membership::{
     Access, AccessReason, Membership, Plan, PlanChange, PlanFeature, Question, Subscription, SubscriptionStatus, Tier,
@@ -120,16 +122,16 @@ impl Hub {
     pub async fn subscribe(&self, ctx: &Ctx, id: Option<i32>, name: Option<&str>) -> Result<(Membership, bool)> {
         let user_id = ctx.signed_in()?.user.id;
         let plan = self.named_plan(id, name).await?;
-        let input = (user_id, plan.clone(), self.now(), self.forgetting(user_id));
+        let input = (user_id, plan.clone(), self.now(), self.line(), self.forgetting(user_id));
         let (subscription, already) = self
             .store
-            .write(input, |tx, (user_id, plan, now, forget)| {
+            .write(input, |tx, (user_id, plan, now, line, forget)| {
                 Box::pin(async move {
                     // Two calls of one user, or of one user on two hubs, must see each other.
                     storage::user::hold(tx, &[*user_id]).await?;
                     let held = storage::subscription::current(tx.reader(), &[*user_id]).await?.remove(user_id);
                     let held = held.filter(|held| held.status == SubscriptionStatus::Active);
-                    let result = replace(tx, held, *user_id, plan, *now).await?;
+                    let result = replace(tx, *line, held, *user_id, plan, *now).await?;
                     tx.after_commit(forget.clone().into_effect());
                     Ok(result)
                 })
@@ -142,10 +144,10 @@ impl Hub {
     pub async fn cancel_subscription(&self, ctx: &Ctx, immediately: bool) -> Result<Membership> {
         let user_id = ctx.signed_in()?.user.id;
         let plans = self.plans().await?;
-        let input = (user_id, immediately, self.now(), self.forgetting(user_id));
+        let input = (user_id, immediately, self.now(), self.line(), self.forgetting(user_id));
         let subscription = self
             .store
-            .write(input, |tx, (user_id, immediately, now, forget)| {
+            .write(input, |tx, (user_id, immediately, now, line, forget)| {
                 Box::pin(async move {
                     storage::user::hold(tx, &[*user_id]).await?;
                     let held = storage::subscription::current(tx.reader(), &[*user_id]).await?.remove(user_id);
@@ -166,7 +168,7 @@ impl Hub {
                     if changed != held {
                         changed.updated_at = *now;
                         storage::subscription::update(tx, &changed).await?;
-                        tx.emit(subscription_event(&changed, "canceled"));
+                        line.tell(tx, subscription_event(&changed, "canceled")).await?;
                         tx.after_commit(forget.clone().into_effect());
                     }
                     Ok(changed)
@@ -185,9 +187,11 @@ impl Hub {
             return Ok(0);
         }
         self.store
-            .write((now, self.caches.clone()), |tx, (now, caches)| {
+            .write((now, self.line(), self.caches.clone()), |tx, (now, line, caches)| {
                 Box::pin(async move {
                     let due = storage::subscription::list_due(tx.reader(), *now, SWEEP).await?;
+                    let users: Vec<Uuid> = due.iter().map(|subscription| subscription.user_id).collect();
+                    storage::user::hold(tx, &users).await?;
                     let mut expired_now = 0;
                     for subscription in &due {
                         if !storage::subscription::expire(tx, subscription.id, *now).await? {
@@ -199,9 +203,12 @@ impl Hub {
                             updated_at: *now,
                             ..subscription.clone()
                         };
-                        tx.emit(subscription_event(&expired, "expired"));
+                        line.tell(tx, subscription_event(&expired, "expired")).await?;
                         let (caches, user_id) = (caches.clone(), subscription.user_id);
-                        tx.after_commit(move || caches.memberships.forget(&user_id));
+                        tx.after_commit(move || {
+                            caches.users.forget(&user_id);
+                            caches.memberships.forget(&user_id);
+                        });
                     }
                     Ok(expired_now)
                 })
@@ -254,9 +261,9 @@ impl Hub {
     where
         F: Fn(&[Plan]) -> Result<Plan> + Send + Sync + 'static,
     {
-        let input = (ctx.clone(), make, self.now(), self.caches.clone());
+        let input = (ctx.clone(), make, self.now(), self.line(), self.caches.clone());
         self.store
-            .write(input, move |tx, (ctx, make, now, caches)| {
+            .write(input, move |tx, (ctx, make, now, line, caches)| {
                 Box::pin(async move {
                     let plans = storage::plan::list(tx.reader()).await?;
                     let mut plan = make(&plans)?;
@@ -269,6 +276,9 @@ impl Hub {
                         plan.id = storage::plan::insert(tx, &plan).await?;
                     } else {
                         storage::plan::update(tx, &plan).await?;
+                        if line.is_connected {
+                            tx.enqueue(sweep::of_plan(&plan, *now));
+                        }
                     }
                     let changes = json!({ "name": plan.name, "price": plan.price, "currency": plan.currency, "is_active": plan.is_active });
                     let entry = audit::Entry { action, target_kind: "plan", target_id: plan.id.to_string(), changes };
@@ -303,6 +313,7 @@ pub(super) fn choosable(plan: &Plan) -> Result<()> {
 /// be kept and not chosen.
 async fn replace(
     tx: &mut WriteTx,
+    line: Line,
     held: Option<Subscription>,
     user_id: Uuid,
     plan: &Plan,
@@ -316,7 +327,7 @@ async fn replace(
             }
             let resumed = Subscription { cancel_at_period_end: false, updated_at: now, ..held };
             storage::subscription::update(tx, &resumed).await?;
-            tx.emit(subscription_event(&resumed, "resumed"));
+            line.tell(tx, subscription_event(&resumed, "resumed")).await?;
             return Ok((resumed, true));
         }
         choosable(plan)?;
@@ -329,7 +340,7 @@ async fn replace(
     choosable(plan)?;
     let new = Subscription::starting(now, user_id, plan.id);
     storage::subscription::insert(tx, &new).await?;
-    tx.emit(subscription_event(&new, "subscribed"));
+    line.tell(tx, subscription_event(&new, "subscribed")).await?;
     Ok((new, false))
 }
 

@@ -30,6 +30,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::model::creatorup::CreatorUp;
 use crate::model::membership::{Membership, Plan};
 use crate::model::retention::Retention;
 use crate::model::usage::MonthlyUsage;
@@ -61,6 +62,10 @@ pub struct Rules {
     pub retention: Retention,
     /// Where rows go before they are removed, if anywhere.
     pub archive: Option<PathBuf>,
+    /// CreatorUp; without one nobody is pushed anywhere.
+    pub creatorup: Option<Arc<dyn CreatorUp>>,
+    /// Users that one batch of a sweep takes at most.
+    pub sync_batch_size: u64,
 }
 
 /// The hub's domain: everything a door can ask for.
@@ -72,6 +77,8 @@ pub struct Hub {
     tokens: TokenIssuer,
     service_key: Option<Arc<str>>,
     limits: Limits,
+    creatorup: Option<Arc<dyn CreatorUp>>,
+    sync_batch_size: u64,
     usage: Lane<ledger::UsageBatch>,
     accesses: Lane<user_sync::AccessBatch>,
     retention: Retention,
@@ -122,6 +129,8 @@ impl Hub {
             condition: alert::Condition::default(),
             feed: activity::Feed::default(),
             stopping: CancellationToken::new(),
+            creatorup: rules.creatorup,
+            sync_batch_size: rules.sync_batch_size,
             store,
             clock,
             caches,

@@ -7,7 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Hub;
-use super::account::user_event;
+use super::user_sync::change::user_event;
 use crate::model::membership::Membership;
 use crate::model::page::{Page, Paged, Place};
 use crate::model::user::{Role, User, UserChange, UserFilter, UserStats, UserStatus};
@@ -46,9 +46,9 @@ impl Hub {
         if let Some(password) = password {
             change.password_hash = Some(self.hash_password(password).await?);
         }
-        let input = (ctx.clone(), id, change, self.now(), self.forgetting(id));
+        let input = (ctx.clone(), id, change, self.now(), self.line(), self.forgetting(id));
         self.store
-            .write(input, |tx, (ctx, id, change, now, forget)| {
+            .write(input, |tx, (ctx, id, change, now, line, forget)| {
                 Box::pin(async move {
                     let held = storage::user::find(tx.reader(), *id).await?.ok_or(Error::NotFound { what: "user" })?;
                     let keys = change.keys();
@@ -77,7 +77,7 @@ impl Hub {
                     audit::insert(tx, ctx, entry, *now).await?;
                     let user = storage::user::find(tx.reader(), *id).await?.ok_or(Error::NotFound { what: "user" })?;
                     if change.concerns_creatorup() {
-                        tx.emit(user_event(&user, "updated"));
+                        line.tell(tx, user_event(&user, "updated")).await?;
                     }
                     tx.after_commit(forget.clone().into_effect());
                     Ok(user)
@@ -99,9 +99,9 @@ impl Hub {
 
     /// Deletes a user with their sessions, subscriptions and usage.
     pub async fn delete_user(&self, ctx: &Ctx, id: Uuid) -> Result<()> {
-        let input = (ctx.clone(), id, self.now(), self.forgetting(id), self.caches.clone());
+        let input = (ctx.clone(), id, self.now(), self.line(), self.forgetting(id), self.caches.clone());
         self.store
-            .write(input, |tx, (ctx, id, now, forget, caches)| {
+            .write(input, |tx, (ctx, id, now, line, forget, caches)| {
                 Box::pin(async move {
                     let user = storage::user::find(tx.reader(), *id).await?.ok_or(Error::NotFound { what: "user" })?;
                     keep_an_admin(tx, &user).await?;
@@ -118,7 +118,7 @@ impl Hub {
                         changes: json!({ "role": user.role.as_str() }),
                     };
                     audit::insert(tx, ctx, entry, *now).await?;
-                    tx.emit(user_event(&User { updated_at: *now, ..user }, "deleted"));
+                    line.tell_deleted(tx, &user, *now);
                     tx.after_commit(forget.clone().into_effect());
                     let caches = caches.clone();
                     tx.after_commit(move || caches.usage.forget_all());

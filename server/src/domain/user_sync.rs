@@ -1,4 +1,14 @@
 //! What CreatorUp asks about a user, and how the user's copy there stands.
+//!
+//! [`change`] is how a change comes to be pushed, [`push`] the push itself, [`sweep`] what finds those who were missed.
+//! A copy is `pending` while CreatorUp has not confirmed the newest change, `synced` when it has, `error` when a push
+//! was given up; from there the next push that succeeds makes it `synced` again. `creatorup_synced_at` and
+//! `creatorup_user_id` are never anything but what CreatorUp confirmed last.
+
+pub mod asked;
+pub(super) mod change;
+mod push;
+pub(super) mod sweep;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

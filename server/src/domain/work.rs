@@ -15,20 +15,20 @@ impl Handler for Hub {
         Box::pin(async move {
             match job.kind {
                 JobKind::SubscriptionSync => Outcome::dead("no handler"),
-                JobKind::UserSync => Outcome::dead("no handler"),
+                JobKind::UserSync => self.push_user(job).await,
                 JobKind::UsageSync => Outcome::dead("no handler"),
-                JobKind::UserSweep => Outcome::dead("no handler"),
-                JobKind::Cleanup => Outcome::dead("no handler"),
+                JobKind::UserSweep => self.sweep_users(job).await,
+                JobKind::Cleanup => self.clean_up(job).await,
                 JobKind::Probe => probe(job).await,
             }
         })
     }
 
-    fn died<'a>(&'a self, _tx: &'a mut WriteTx, job: &'a Job, _error: &'a str) -> BoxFuture<'a, Result<()>> {
+    fn died<'a>(&'a self, tx: &'a mut WriteTx, job: &'a Job, error: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             match job.kind {
                 JobKind::SubscriptionSync => Ok(()),
-                JobKind::UserSync => Ok(()),
+                JobKind::UserSync => self.push_died(tx, job, error).await,
                 JobKind::UsageSync => Ok(()),
                 // Nobody waits for these; the next one does their work.
                 JobKind::UserSweep | JobKind::Cleanup | JobKind::Probe => Ok(()),

@@ -1,5 +1,7 @@
 //! UserSyncService.
 
+use std::time::Duration;
+
 use tonic::{Request, Response, Status};
 use upbridge_proto::v1::user_sync_service_server::UserSyncService;
 use upbridge_proto::v1::*;
@@ -78,6 +80,20 @@ impl UserSyncService for Door {
                     remaining: access.decision.remaining(),
                 })
                 .collect(),
+        }))
+    }
+
+    async fn sync_user(&self, request: Request<SyncUserRequest>) -> Result<Response<SyncUserResponse>, Status> {
+        let (ctx, message) = convert::open(request)?;
+        let subject = convert::uuid_or_none(message.digiup_user_id.as_deref(), "digiup_user_id").map_err(status)?;
+        let wait = Duration::from_millis(message.wait_ms.unwrap_or_default().max(0) as u64);
+        let asked = self.hub.sync_user(&ctx, subject, message.creatorup_api_url.as_deref(), wait).await;
+        let (user, event_id) = asked.map_err(status)?;
+        Ok(Response::new(SyncUserResponse {
+            sync_status: convert::number!(user.sync_status),
+            event_id: event_id.to_string(),
+            creatorup_user_id: user.creatorup_user_id.clone(),
+            creatorup_synced_at: user.creatorup_synced_at.map(convert::timestamp),
         }))
     }
 

@@ -267,6 +267,28 @@ pub struct EventFilter {
     pub user_id: Option<Uuid>,
 }
 
+/// Which failed events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryFilter {
+    /// Only of this type.
+    pub kind: Option<super::event::EventKind>,
+    /// Only of this user.
+    pub user_id: Option<Uuid>,
+}
+
+/// What was made pending again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// Events that are pending again.
+    pub events: u64,
+    /// Of these, those whose dead letter was taken up.
+    pub from_dead_letters: u64,
+    /// Events that stay failed: nothing says any more what was to be done.
+    pub skipped: u64,
+    /// Whether failed events are left that were not looked at.
+    pub more: bool,
+}
+
 /// How everything stood at the last check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkup {
@@ -369,7 +391,8 @@ mod tests {
         let counts = TypedCounts::of(&sums);
         assert_eq!(counts.all, StatusCounts { pending: 4, completed: 3, failed: 2 });
         assert_eq!(counts.by_type["a.b"].pending, 4);
-        let webhooks = TypedCounts::of(&[sum("usage-update.processed", 0, 5, 0), sum("usage-update.received", 0, 1, 0)]);
+        let webhooks =
+            TypedCounts::of(&[sum("usage-update.processed", 0, 5, 0), sum("usage-update.received", 0, 1, 0)]);
         assert_eq!(webhooks.all, StatusCounts { pending: 1, completed: 5, failed: 0 });
     }
 

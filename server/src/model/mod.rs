@@ -7,6 +7,7 @@ pub mod alert;
 pub mod analytics;
 pub mod clock;
 pub mod context;
+pub mod creatorup;
 pub mod email;
 pub mod error;
 pub mod event;

@@ -120,7 +120,8 @@ mod tests {
         for text in ["1h", "72h", "1d", "366d", "30d"] {
             assert_eq!(Period::parse(Some(text)).unwrap().to_string(), text);
         }
-        for text in ["0d", "0h", "73h", "367d", "d", "30", "-1d", "1w", "30 d", "30D", "+3d", "１d", "9999999999d", "é"] {
+        for text in ["0d", "0h", "73h", "367d", "d", "30", "-1d", "1w", "30 d", "30D", "+3d", "１d", "9999999999d", "é"]
+        {
             let refused = Period::parse(Some(text)).unwrap_err();
             assert!(matches!(&refused, Error::Invalid { field, .. } if field == "period"), "{text}: {refused}");
         }
@@ -135,10 +136,7 @@ mod tests {
         assert_eq!(cut("24h", now, Span::Hour), ["hour 14 12:00 to 15 00:00", "day 15 00:00 to 16 00:00"]);
         assert_eq!(cut("2d", now, Span::Minute), ["hour 13 12:00 to 14 00:00", "day 14 00:00 to 16 00:00"]);
         // Within a day there are no days, and at midnight nothing but days.
-        assert_eq!(cut("1h", now, Span::Minute), [
-            "minute 15 11:34 to 15 12:00",
-            "hour 15 12:00 to 16 00:00"
-        ]);
+        assert_eq!(cut("1h", now, Span::Minute), ["minute 15 11:34 to 15 12:00", "hour 15 12:00 to 16 00:00"]);
         assert_eq!(cut("1d", "2026-03-15T00:00:00Z", Span::Hour), ["day 14 00:00 to 16 00:00"]);
     }
 

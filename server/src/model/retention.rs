@@ -28,6 +28,13 @@ words! {
     }
 }
 
+impl Table {
+    /// Whether its rows are worth keeping elsewhere: what happened is, what only told a repetition or a session is not.
+    pub fn is_archived(self) -> bool {
+        matches!(self, Table::SyncEvents | Table::WebhookLogs | Table::Alerts)
+    }
+}
+
 /// Days each table is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {

@@ -51,6 +51,8 @@ pub async fn run(
             }
         }
         let heart = CancellationToken::new();
+        // A worker that is dropped must fall silent, or nobody would take its jobs.
+        let _silence = heart.clone().drop_guard();
         let keeping = tokio::spawn({
             let (lease, heart) = (lease.clone(), heart.clone());
             async move { lease.keep(heart).await }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Value};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Value,
+};
 use uuid::Uuid;
 
 use super::dialect::Dialect;
@@ -20,7 +22,7 @@ const COUNTED: i64 = 10_000;
 /// Rows of monthly sums of one user that are read, newest month first.
 const SUMS_READ: u64 = 5_000;
 
-const EVENT: &str = "id, event_type, status, user_id, payload, response, retry_count, max_retries, error_message, \
+pub(super) const EVENT: &str = "id, event_type, status, user_id, payload, response, retry_count, max_retries, error_message, \
                      created_at, processed_at, updated_at";
 
 /// A page of events, newest first, with one more than asked for when there are more.
@@ -69,7 +71,8 @@ pub async fn changed_events<C: ConnectionTrait>(
     since: Instant,
     most: u64,
 ) -> Result<Vec<EventRecord>> {
-    let sql = format!("SELECT {EVENT} FROM sync_events WHERE updated_at >= $1 ORDER BY updated_at DESC, id DESC LIMIT $2");
+    let sql =
+        format!("SELECT {EVENT} FROM sync_events WHERE updated_at >= $1 ORDER BY updated_at DESC, id DESC LIMIT $2");
     let query = dialect.statement(sql, [since.into(), (most as i64).into()]);
     let rows = asked(connection.query_all_raw(query)).await?;
     rows.iter().rev().map(|row| read_event(row).map_err(fault)).collect()
@@ -98,9 +101,8 @@ async fn counts<C: ConnectionTrait>(
     newest: &str,
     user_id: Uuid,
 ) -> Result<TypedCounts> {
-    let sql = format!(
-        "SELECT event_type || '.' || status AS label, COUNT(*) AS count FROM ({newest}) AS newest GROUP BY 1"
-    );
+    let sql =
+        format!("SELECT event_type || '.' || status AS label, COUNT(*) AS count FROM ({newest}) AS newest GROUP BY 1");
     let rows = asked(connection.query_all_raw(dialect.statement(sql, [user_id.into(), COUNTED.into()]))).await?;
     let sum = |row: &QueryResult| -> Result<Sum, DbErr> {
         Ok(Sum { label: row.try_get("", "label")?, starts_at: 0, count: row.try_get("", "count")?, amount: 0 })

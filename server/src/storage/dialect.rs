@@ -13,6 +13,7 @@ use sea_orm::{RuntimeErr, sqlx};
 use upbridge_migrations::Direction;
 
 use super::retention::Column;
+use super::rows::{self, Piece};
 use super::{Options, code, fault};
 use crate::model::{Error, Result};
 
@@ -59,28 +60,12 @@ impl Dialect {
         }
     }
 
-    /// `head`, `rows` rows of `width` placeholders, `tail`. SQLite takes `$1` for a name and looks each up among all
-    /// others, which makes a large statement sixteen times slower than `?`.
-    pub(super) fn values(self, head: &str, rows: usize, width: usize, tail: &str) -> String {
-        let mut sql = String::with_capacity(head.len() + tail.len() + rows * width * 6);
-        sql.push_str(head);
-        for place in 0..rows * width {
-            sql.push_str(match (place, place % width) {
-                (0, _) => "(",
-                (_, 0) => "), (",
-                _ => ", ",
-            });
-            match self {
-                Dialect::Sqlite => sql.push('?'),
-                Dialect::Postgres => {
-                    sql.push('$');
-                    sql.push_str(&(place + 1).to_string());
-                }
-            }
+    /// How rows of `width` cells travel.
+    pub(super) fn pieces(self, width: usize, cells: Vec<Value>) -> Vec<Piece> {
+        match self {
+            Dialect::Sqlite => rows::values(width, cells).collect(),
+            Dialect::Postgres => rows::arrays(width, cells),
         }
-        sql.push_str(") ");
-        sql.push_str(tail);
-        sql
     }
 
     /// A statement with placeholders written `$1`, which both databases read.

@@ -10,6 +10,7 @@
 
 pub mod alert;
 pub mod analytics;
+pub mod archive;
 pub mod audit;
 pub mod dialect;
 mod entity;
@@ -26,6 +27,7 @@ pub mod tally;
 pub mod tx;
 pub mod usage;
 pub mod user;
+pub mod user_sync;
 pub mod writer;
 
 use std::future::Future;

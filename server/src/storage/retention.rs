@@ -53,12 +53,7 @@ fn scope(table: Table) -> Scope {
 }
 
 /// How many rows of a table are past their retention, counted up to a million.
-pub async fn count<C: ConnectionTrait>(
-    connection: &C,
-    dialect: Dialect,
-    table: Table,
-    before: Instant,
-) -> Result<i64> {
+pub async fn count<C: ConnectionTrait>(connection: &C, dialect: Dialect, table: Table, before: Instant) -> Result<i64> {
     let Scope { table, old, .. } = scope(table);
     let sql = format!("SELECT COUNT(*) AS count FROM (SELECT 1 FROM {table} WHERE {old} LIMIT $2) AS past");
     let row = asked(connection.query_one_raw(dialect.statement(sql, [before.into(), COUNTED.into()]))).await?;

@@ -1,16 +1,23 @@
 //! The record of what has to reach the other side.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Value,
+};
 use uuid::Uuid;
 
+use super::analytics::{EVENT, read_event};
+use super::dialect::Dialect;
 use super::entity::sync_event::{Column, Entity};
 use super::rows::Rows;
 use super::{WriteTx, asked};
+use crate::model::analytics::{EventRecord, RetryFilter};
 use crate::model::event::{Event, EventStatus, NewEvent};
 use crate::model::tally::Metric;
-use crate::model::{Instant, Json, Result};
+use crate::model::{Error, Instant, Json, Result};
 
 /// Adds events; only [`WriteTx::commit`] calls this, so an event never stands without its write.
 pub(super) async fn insert(tx: &mut WriteTx, events: Vec<(Uuid, NewEvent)>) -> Result<(), DbErr> {
@@ -125,6 +132,36 @@ pub async fn pending<C: ConnectionTrait>(connection: &C, user_id: Uuid, most: u6
     asked(query.into_tuple().all(connection)).await
 }
 
+/// The newest event of each user that a push of the user would settle, or has failed to.
+pub async fn unsettled(tx: &WriteTx, users: &[Uuid]) -> Result<HashMap<Uuid, (Uuid, EventStatus)>> {
+    let mut asked_for = Rows::new(&["user_id"], users.len());
+    for id in users {
+        asked_for.uuid(*id);
+    }
+    let query = "SELECT user_id, id, status FROM (SELECT sync_events.user_id, sync_events.id, sync_events.status, \
+                 ROW_NUMBER() OVER (PARTITION BY sync_events.user_id ORDER BY sync_events.id DESC) AS place \
+                 FROM asked_for JOIN sync_events ON sync_events.user_id = asked_for.user_id \
+                 WHERE sync_events.event_type <> 'usage_sync' AND sync_events.status <> 'completed') AS unsettled \
+                 WHERE place = 1";
+    let rows = asked(asked_for.query(tx.reader(), tx.dialect(), "asked_for", query)).await?;
+    let read = |row: &QueryResult| -> Result<(Uuid, Uuid, String), DbErr> {
+        Ok((row.try_get("", "user_id")?, row.try_get("", "id")?, row.try_get("", "status")?))
+    };
+    rows.iter()
+        .map(|row| {
+            let (user_id, id, status) = read(row).map_err(super::fault)?;
+            let status = EventStatus::parse(&status).ok_or_else(|| Error::internal("an unknown event status"))?;
+            Ok((user_id, (id, status)))
+        })
+        .collect()
+}
+
+/// Where an event stands.
+pub async fn status<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<Option<EventStatus>> {
+    let row = asked(Entity::find_by_id(id).one(connection)).await?;
+    Ok(row.and_then(|row| EventStatus::parse(&row.status)))
+}
+
 /// The newest events of a user that are not about usage, newest first.
 pub async fn recent<C: ConnectionTrait>(connection: &C, user_id: Uuid, most: u64) -> Result<Vec<Event>> {
     let query = Entity::find()
@@ -133,4 +170,51 @@ pub async fn recent<C: ConnectionTrait>(connection: &C, user_id: Uuid, most: u64
         .order_by_desc(Column::Id)
         .limit(most);
     Ok(asked(query.all(connection)).await?.into_iter().map(Event::from).collect())
+}
+
+/// Failed events, oldest first, after one.
+pub async fn failed<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    filter: &RetryFilter,
+    after: Option<Uuid>,
+    most: u64,
+) -> Result<Vec<EventRecord>> {
+    read_failed(connection, dialect, filter, after, most, "").await
+}
+
+/// Failed events, oldest first, after one, which nobody else tries again until the transaction ends.
+pub async fn hold_failed(
+    tx: &mut WriteTx,
+    filter: &RetryFilter,
+    after: Option<Uuid>,
+    most: u64,
+) -> Result<Vec<EventRecord>> {
+    let dialect = tx.dialect();
+    read_failed(tx.connection(), dialect, filter, after, most, dialect.skip_locked()).await
+}
+
+async fn read_failed<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    filter: &RetryFilter,
+    after: Option<Uuid>,
+    most: u64,
+    hold: &str,
+) -> Result<Vec<EventRecord>> {
+    let mut filters = vec!["status = 'failed'".to_owned()];
+    let mut values: Vec<Value> = vec![(most as i64).into()];
+    for (test, value) in [
+        ("event_type =", filter.kind.map(|kind| Value::from(kind.as_str()))),
+        ("user_id =", filter.user_id.map(Value::from)),
+        ("id >", after.map(Value::from)),
+    ] {
+        if let Some(value) = value {
+            values.push(value);
+            filters.push(format!("{test} ${}", values.len()));
+        }
+    }
+    let sql = format!("SELECT {EVENT} FROM sync_events WHERE {} ORDER BY id LIMIT $1 {hold}", filters.join(" AND "));
+    let rows = asked(connection.query_all_raw(dialect.statement(sql, values))).await?;
+    rows.iter().map(|row| read_event(row).map_err(super::fault)).collect()
 }

@@ -3,8 +3,8 @@
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 use uuid::Uuid;
 
-use super::super::asked;
 use super::super::dialect::Dialect;
+use super::super::{WriteTx, asked};
 use super::{JOB, read_job};
 use crate::model::job::{Job, JobKind, JobState};
 use crate::model::{Error, Instant, Result};
@@ -143,6 +143,17 @@ pub(in crate::storage) async fn first_turns<C: ConnectionTrait>(
         }
     }
     Ok(turns)
+}
+
+/// Forgets every job and what was counted of them: for benchmarks and drills, which begin with nothing.
+pub async fn clear(tx: &mut WriteTx) -> Result<()> {
+    for sql in
+        ["DELETE FROM jobs", "DELETE FROM finished_jobs", "DELETE FROM tallies WHERE metric IN ('jobs', 'job_times')"]
+    {
+        let clear = tx.dialect().statement(sql, []);
+        asked(tx.connection().execute_raw(clear)).await?;
+    }
+    Ok(())
 }
 
 /// How many jobs really are in each state of each kind, by counting rows: for checks, never for a request.

@@ -4,18 +4,22 @@
 //! `finished_jobs`. Each transition is a set of rows in a caller's transaction, fenced by the lease where a worker
 //! asks for it, and counted there, so that nobody ever has to count rows.
 
+mod busy;
 mod claim;
 mod control;
+mod letter;
 mod list;
 mod rescue;
 mod settle;
 pub mod turn;
 mod worker;
 
+pub use busy::busy_keys;
 pub use claim::{Claim, Standing, claim, look, promote};
 pub use control::{Redrive, cancel, pause, paused, redrive, resume, retry_now};
+pub use letter::take_letters;
 pub(super) use list::first_turns;
-pub use list::{JobFilter, JobView, count_dead, count_waiting, find, list, oldest_ready};
+pub use list::{JobFilter, JobView, clear, count_dead, count_waiting, find, list, oldest_ready};
 use rescue::free_held;
 pub use rescue::{Rescued, rescue};
 pub use settle::{Keep, Settled, Settlement, settle, trim};

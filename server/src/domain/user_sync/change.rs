@@ -1,0 +1,66 @@
+//! The one way a change of a user comes to be pushed: the event, the job and the status, in the transaction of the
+//! change.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::model::event::{EventKind, EventStatus, NewEvent};
+use crate::model::job::{JobKind, NewJob};
+use crate::model::user::User;
+use crate::model::{Instant, Result};
+use crate::storage::{self, WriteTx};
+
+/// Tries after the first of telling about a deletion: no sweep finds a user who is gone.
+const DELETION_RETRIES: i32 = 50;
+
+/// The line to CreatorUp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Whether there is anybody at its other end. Without, events wait in their table, and the first sweep after
+    /// CreatorUp was configured takes them up; no job waits for what may never be.
+    pub is_connected: bool,
+}
+
+impl Line {
+    /// Tells CreatorUp about a change of a user or their subscription. The caller holds the user's row.
+    pub async fn tell(self, tx: &mut WriteTx, event: NewEvent) -> Result<Uuid> {
+        let (user_id, kind, at) = (event.user_id, event.kind, event.at);
+        storage::user_sync::mark_pending(tx, &[user_id]).await?;
+        let event_id = tx.emit(event);
+        if self.is_connected {
+            let mut job = push(user_id, at).for_event(event_id);
+            if kind == EventKind::SubscriptionSync {
+                // A subscription decides over access.
+                job.priority = JobKind::SubscriptionSync.rule().priority;
+            }
+            tx.enqueue(job);
+        }
+        Ok(event_id)
+    }
+
+    /// Tells CreatorUp that a user is no more, if it can have heard of them.
+    pub fn tell_deleted(self, tx: &mut WriteTx, user: &User, at: Instant) {
+        let event_id = tx.emit(NewEvent { at, ..user_event(user, "deleted") });
+        if self.is_connected || user.creatorup_synced_at.is_some() {
+            let job = push(user.id, at).unique(format!("{}:deleted", user.id)).for_event(event_id);
+            tx.enqueue(NewJob { max_retries: Some(DELETION_RETRIES), ..job });
+        }
+    }
+}
+
+/// The job that pushes a user as they are when it runs. However many changes ask for it, one of them waits.
+pub fn push(user_id: Uuid, at: Instant) -> NewJob {
+    let key = user_id.to_string();
+    NewJob::new(JobKind::UserSync, key.clone(), json!({}), at).unique(key)
+}
+
+/// A change of a user that CreatorUp has to be told about.
+pub fn user_event(user: &User, change: &str) -> NewEvent {
+    NewEvent {
+        kind: EventKind::UserSync,
+        user_id: user.id,
+        status: EventStatus::Pending,
+        payload: json!({ "change": change, "user_id": user.id, "email": user.email, "name": user.name }),
+        at: user.updated_at,
+    }
+}

@@ -1,0 +1,4 @@
+//! The event queue: what a worker promises, on a real store, with handlers the test holds.
+
+mod shop;
+mod worker;
