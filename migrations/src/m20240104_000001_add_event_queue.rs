@@ -1,7 +1,6 @@
 //! The event queue: what is remembered for later, who works on it, and the running counts of everything.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::DbBackend;
 
 use crate::table::*;
 
@@ -39,17 +38,14 @@ impl MigrationTrait for Migration {
         )
         .await?;
         count_what_is_there(manager).await?;
-        if manager.get_database_backend() == DbBackend::Postgres {
-            // Every job leaves a dead row or two within a second; the defaults would let them pile up to a fifth of a
-            // large table before they are swept.
-            run(
-                manager,
-                &["ALTER TABLE jobs SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, \
-                   autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0)"],
-            )
-            .await?;
-        }
-        Ok(())
+        // Every job leaves a dead row or two within a second; the defaults would let them pile up to a fifth of a large
+        // table before they are swept.
+        run_on_postgres(
+            manager,
+            &["ALTER TABLE jobs SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, \
+               autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0)"],
+        )
+        .await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {

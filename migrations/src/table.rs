@@ -87,3 +87,11 @@ pub fn unix_month(manager: &SchemaManager<'_>, month: &str) -> String {
         _ => format!("CAST(extract(epoch FROM to_date({month}, 'YYYY-MM')) AS BIGINT)"),
     }
 }
+
+/// Runs statements that tune a table where the database has such a thing.
+pub async fn run_on_postgres(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
+    match manager.get_database_backend() {
+        DbBackend::Postgres => run(manager, statements).await,
+        _ => Ok(()),
+    }
+}
