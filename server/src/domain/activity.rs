@@ -1,5 +1,7 @@
 //! The live view: sync events and alerts as they are made and as they change.
 //!
+//! What is told is the row as it is when it is read: of changes in quick succession, the last.
+//!
 //! Both tables have an index by the time of the last change, and the feed reads what is new at its end: at once after
 //! a commit of this hub, and every second for those of others. All who watch on a hub share the reading; the newest
 //! changes stay in a ring, in the order in which this hub saw them.
