@@ -47,6 +47,8 @@ pub enum Scenario {
     RecordUsageStream,
     /// VerifyToken, CheckFeatureAccess and RecordUsage as HTTP/JSON, against gRPC
     Http,
+    /// CreatorUp's usage webhook over 64 connections, against a bare axum handler
+    Webhook,
     /// GetMonthlyUsage on a large ledger against a small one
     MonthlyUsage,
     /// Memory and start-up time

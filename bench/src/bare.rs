@@ -8,6 +8,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Result;
+use axum::serve::ListenerExt as _;
 use prost_types::Timestamp;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
@@ -16,6 +17,8 @@ use upbridge_client::v1::*;
 
 /// The first argument that makes this program the reference; the second is its port.
 pub const MODE: &str = "bare-server";
+/// The first argument that makes this program the HTTP reference; the second is its port.
+pub const HTTP_MODE: &str = "bare-http-server";
 /// The user in every answer.
 pub const USER_ID: &str = "01935a2e-7f1b-7c44-9c0e-5d1f6f0a9b11";
 
@@ -23,6 +26,23 @@ pub const USER_ID: &str = "01935a2e-7f1b-7c44-9c0e-5d1f6f0a9b11";
 pub async fn serve(port: u16) -> Result<()> {
     let server = Server::builder().tcp_nodelay(true).add_service(UserSyncServiceServer::new(Bare(answer())));
     Ok(server.serve(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?)
+}
+
+/// Serves HTTP until killed: reads a body and answers as the hub does to a webhook it takes.
+pub async fn serve_http(port: u16) -> Result<()> {
+    let answer =
+        serde_json::json!({"success": true, "data": {"received": true, "event_id": USER_ID, "duplicate": false}});
+    let answer = bytes::Bytes::from(answer.to_string());
+    let handler = axum::routing::post(move |body: bytes::Bytes| {
+        let answer = answer.clone();
+        async move {
+            std::hint::black_box(&body);
+            ([(axum::http::header::CONTENT_TYPE, "application/json")], answer)
+        }
+    });
+    let app = axum::Router::new().route("/{*path}", handler);
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    Ok(axum::serve(listener.tap_io(|stream| drop(stream.set_nodelay(true))), app).await?)
 }
 
 struct Bare(VerifyTokenResponse);

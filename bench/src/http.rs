@@ -12,6 +12,8 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use upbridge_server::model::signature::Key;
+
 use crate::hub::{FEATURE, User};
 use crate::load::Lane;
 use crate::{lanes, ledger};
@@ -25,6 +27,8 @@ pub enum Kind {
     CheckFeatureAccess,
     /// RecordUsage in that month; every record adds one.
     RecordUsage(String, Arc<AtomicI64>),
+    /// The usage webhook of CreatorUp, signed, each of a batch of its own; every one that is received adds one.
+    Webhook(String, Arc<Key>, Arc<AtomicI64>),
 }
 
 /// A connection that sends one call after the other.
@@ -55,9 +59,16 @@ impl Http {
                 let body = ledger::usage_json(month_year, &uuid::Uuid::new_v4().to_string());
                 ("POST", "/api/v1/creatorup/sync/usage".to_owned(), body)
             }
+            Kind::Webhook(month_year, ..) => {
+                let body = ledger::webhook_json(&self.user_id, month_year, &uuid::Uuid::new_v4().to_string());
+                ("POST", "/api/v1/creatorup/webhook/usage-update".to_owned(), body)
+            }
         };
         let mut request = Request::builder().method(verb).uri(path).header(HOST, "127.0.0.1");
-        request = request.header(AUTHORIZATION, &self.authorization);
+        request = match &self.kind {
+            Kind::Webhook(_, key, _) => request.header("x-webhook-signature", key.sign(None, body.as_bytes())),
+            _ => request.header(AUTHORIZATION, &self.authorization),
+        };
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -70,6 +81,7 @@ impl Http {
         let right = match &self.kind {
             Kind::VerifyToken => text.contains(&self.user_id),
             Kind::CheckFeatureAccess => text.contains(r#""has_access":true"#),
+            Kind::Webhook(..) => text.contains(r#""duplicate":false"#) && text.contains("event_id"),
             Kind::RecordUsage(..) => text.contains(r#""duplicate":false"#) && text.contains(r#""created""#),
         };
         ensure!(right && text.contains(r#""success":true"#), "a wrong answer: {text}");
@@ -81,7 +93,11 @@ impl Http {
         let response = self.sender.send_request(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
-        ensure!(status == StatusCode::OK, "{status}: {}", String::from_utf8_lossy(&body));
+        ensure!(
+            status == StatusCode::OK || status == StatusCode::ACCEPTED,
+            "{status}: {}",
+            String::from_utf8_lossy(&body)
+        );
         self.check(&body)
     }
 }
@@ -89,7 +105,7 @@ impl Http {
 impl Lane for Http {
     async fn call(&mut self) -> Result<()> {
         tokio::time::timeout(lanes::LONGEST_CALL, self.exchange()).await.context("no answer in time")??;
-        if let Kind::RecordUsage(_, recorded) = &self.kind {
+        if let Kind::RecordUsage(_, recorded) | Kind::Webhook(_, _, recorded) = &self.kind {
             recorded.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())

@@ -19,6 +19,8 @@ const PLAN: &str = "Pro";
 /// The feature that is checked and used.
 pub const FEATURE: &str = "local_rendering";
 /// No limit that a machine can reach: what is measured is the hub, not its patience.
+/// What CreatorUp signs its webhooks with.
+pub const WEBHOOK_SECRET: &str = "bench-webhook-secret-0123456789abcdef";
 const NO_LIMIT: &str = "1000000000/second";
 
 /// A directory for this run alone; removed when dropped.
@@ -80,9 +82,11 @@ impl Site {
             ("ADMIN_PASSWORD", text("bench-password-1")),
             ("CREATORUP_API_KEY", text(SERVICE_KEY)),
             ("JWT_SECRET", "5eed".repeat(16)),
+            ("WEBHOOK_SECRET", text(WEBHOOK_SECRET)),
             ("RATE_LIMIT_ANONYMOUS", text(NO_LIMIT)),
             ("RATE_LIMIT_LOGIN", text(NO_LIMIT)),
             ("RATE_LIMIT_USER", text(NO_LIMIT)),
+            ("RATE_LIMIT_WEBHOOK", text(NO_LIMIT)),
             ("LOG_DIR", self.directory.join("logs").display().to_string()),
         ];
         let log = self.directory.join("hub.log");

@@ -64,6 +64,23 @@ pub fn usage_json(month_year: &str, key: &str) -> String {
     .to_string()
 }
 
+/// The body of CreatorUp's usage webhook, of a batch of its own.
+pub fn webhook_json(user_id: &str, month_year: &str, batch: &str) -> String {
+    serde_json::json!({
+        "digiup_user_id": user_id,
+        "usage_data": {
+            "batch_name": batch,
+            "batch_type": "video",
+            "usage_type": FEATURE,
+            "usage_amount": 1,
+            "month_year": month_year,
+            "completed_at": Timestamp { seconds: now_seconds(), nanos: 0 }.to_string(),
+            "metadata": {"codec": "h264", "resolution": "1920x1080"},
+        },
+    })
+    .to_string()
+}
+
 /// The stream, by the service's key and for all users in turn.
 pub struct Stream<'a> {
     client: UsageServiceClient<Channel>,

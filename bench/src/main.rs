@@ -41,9 +41,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> Result<()> {
     // Not in the help: how this program starts itself as the reference.
     if let [_, mode, port] = std::env::args().collect::<Vec<_>>().as_slice()
-        && mode == bare::MODE
+        && [bare::MODE, bare::HTTP_MODE].contains(&mode.as_str())
     {
-        return bare::serve(port.parse()?).await;
+        let port = port.parse()?;
+        return if mode == bare::MODE { bare::serve(port).await } else { bare::serve_http(port).await };
     }
     let arguments = Arguments::parse();
     let table = scenarios::run(&arguments).await?.to_markdown();

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tokio::time::sleep;
+use upbridge_server::model::signature::Key;
 
 use crate::arguments::{Arguments, Scenario};
 use crate::http::{Http, Kind};
-use crate::hub::{Hub, Scratch, Site, User, month_of, now_seconds};
+use crate::hub::{Hub, Scratch, Site, User, WEBHOOK_SECRET, month_of, now_seconds};
 use crate::lanes::{self, CheckFeatureAccess, GetMonthlyUsage, RecordUsage, VerifyToken};
 use crate::ledger::{Inserts, STREAM, Stream};
 use crate::load::{CONNECTIONS, LANES, Lane, Pace, Subject, compare, median};
@@ -39,6 +40,7 @@ pub async fn run(arguments: &Arguments) -> Result<Report> {
         Scenario::RecordUsage,
         Scenario::RecordUsageStream,
         Scenario::Http,
+        Scenario::Webhook,
         Scenario::Footprint,
     ];
     if on_hub.iter().any(|scenario| arguments.wants(*scenario)) {
@@ -77,11 +79,15 @@ struct Bare {
 
 impl Bare {
     async fn start(scratch: &Scratch) -> Result<Bare> {
+        Bare::start_in(scratch, bare::MODE).await
+    }
+
+    async fn start_in(scratch: &Scratch, mode: &str) -> Result<Bare> {
         let port = process::free_port()?;
-        let arguments = [bare::MODE.to_owned(), port.to_string()];
-        let log = scratch.path().join("bare.log");
+        let arguments = [mode.to_owned(), port.to_string()];
+        let log = scratch.path().join(format!("{mode}.log"));
         let mut server = Server::start(&std::env::current_exe()?, &arguments, scratch.path(), &[], &log)?;
-        server.answers(|| async { process::connect(port, 1).await.map(drop) }).await?;
+        server.answers(|| async { Ok(drop(tokio::net::TcpStream::connect(("127.0.0.1", port)).await?)) }).await?;
         Ok(Bare { server, port })
     }
 
@@ -126,6 +132,9 @@ impl Bench<'_> {
         }
         if self.arguments.wants(Scenario::Http) {
             self.http(report, &hub, &users).await?;
+        }
+        if self.arguments.wants(Scenario::Webhook) {
+            self.webhook(report, &hub, &users).await?;
         }
         if self.arguments.wants(Scenario::RecordUsageStream) {
             self.record_usage_stream(report, &hub, &users).await?;
@@ -209,6 +218,24 @@ impl Bench<'_> {
         let mut subject = Subject::new("HTTP/JSON", hub.server.pid(), lanes);
         let comparison = compare(self.pace, &mut reference, &mut subject).await?;
         report.compared(what, "the same over gRPC", &comparison, target::HTTP);
+        Ok(())
+    }
+
+    async fn webhook(&self, report: &mut Report, hub: &Hub, users: &[User]) -> Result<()> {
+        eprintln!("Usage webhook");
+        let bare = Bare::start_in(self.scratch, bare::HTTP_MODE).await?;
+        let key = Arc::new(Key::parse(WEBHOOK_SECRET).map_err(anyhow::Error::msg)?);
+        let (month, counts) = (month_of(now_seconds()), counters(users));
+        let (mut references, mut subjects) = (Vec::new(), Vec::new());
+        for (index, user) in users.iter().enumerate() {
+            let kind = Kind::Webhook(month.clone(), key.clone(), counts[index].clone());
+            references.push(Http::new(bare.port, user, kind.clone()).await?);
+            subjects.push(Http::new(hub.port, user, kind).await?);
+        }
+        let mut reference = Subject::new("bare axum", bare.server.pid(), references);
+        let mut subject = Subject::new("webhook", hub.server.pid(), subjects);
+        let comparison = compare(self.pace, &mut reference, &mut subject).await?;
+        report.compared("Usage webhook, received and committed", "bare axum", &comparison, target::WEBHOOK);
         Ok(())
     }
 

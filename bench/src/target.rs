@@ -44,6 +44,8 @@ pub const RECORD_USAGE_POSTGRES: Target = Target::AtLeast(0.25);
 pub const RECORD_USAGE_STREAM: Target = Target::AtLeast(0.5);
 /// JSON instead of protobuf, HTTP/1.1 instead of HTTP/2.
 pub const HTTP: Target = Target::AtLeast(0.5);
+/// Signature, dedupe, log, event and job are on disk before the sender is answered.
+pub const WEBHOOK: Target = Target::AtLeast(0.3);
 /// A month's totals are kept, not added up: a hundred times the rows may cost noise, not time.
 pub const MONTHLY_USAGE: Target = Target::AtMost(1.3);
 /// Resident memory of a hub that does nothing, in MiB.

@@ -16,6 +16,8 @@ pub type MembershipClient = v1::membership_service_client::MembershipServiceClie
 pub type UsageClient = v1::usage_service_client::UsageServiceClient<Hub>;
 /// Stub of `UserService`.
 pub type UsersClient = v1::user_service_client::UserServiceClient<Hub>;
+/// Stub of `WebhookService`.
+pub type WebhooksClient = v1::webhook_service_client::WebhookServiceClient<Hub>;
 /// Stub of the standard health service.
 pub type HealthClient = tonic_health::pb::health_client::HealthClient<Hub>;
 
@@ -87,6 +89,8 @@ impl Client {
         usage: UsageClient;
         /// Administration of users.
         users: UsersClient;
+        /// The webhooks CreatorUp sends, and what became of them.
+        webhooks: WebhooksClient;
         /// Whether the hub serves.
         health: HealthClient;
     }

@@ -36,6 +36,7 @@ mod retry;
 pub use builder::{Builder, Error};
 pub use client::{
     AnalyticsClient, AuthClient, Client, HealthClient, MembershipClient, UsageClient, UserSyncClient, UsersClient,
+    WebhooksClient,
 };
 pub use credentials::Credentials;
 pub use hub::Hub;

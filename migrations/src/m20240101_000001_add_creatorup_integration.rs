@@ -1,6 +1,7 @@
 //! Users with their CreatorUp fields, the usage ledger, and the record of what has to reach the other side.
 
 use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::DbBackend;
 
 use crate::table::*;
 
@@ -19,6 +20,7 @@ impl MigrationTrait for Migration {
         manager.create_table(usage_revisions(manager)).await?;
         manager.create_table(usage_monthly(manager)).await?;
         manager.create_table(sync_events(manager)).await?;
+        let owner = owner(manager);
         run(
             manager,
             &[
@@ -30,12 +32,19 @@ impl MigrationTrait for Migration {
                 "CREATE INDEX users_by_created_at ON users (created_at)",
                 // Keys and names come first: they are made in the order of time, so what is recorded together lies
                 // on the same pages whoever it belongs to, and a commit writes a few of them instead of one per user.
-                "CREATE UNIQUE INDEX usage_key_is_unique ON creatorup_usage (idempotency_key, user_id) \
-                 WHERE idempotency_key IS NOT NULL",
-                "CREATE UNIQUE INDEX usage_name_is_unique_without_key ON creatorup_usage \
-                 (batch_name, user_id, batch_type, usage_type, month_year) WHERE idempotency_key IS NULL",
-                "CREATE INDEX usage_by_name_with_key ON creatorup_usage \
-                 (batch_name, user_id, batch_type, usage_type, month_year) WHERE idempotency_key IS NOT NULL",
+                &format!(
+                    "CREATE UNIQUE INDEX usage_key_is_unique ON creatorup_usage (idempotency_key, {owner}) \
+                     WHERE idempotency_key IS NOT NULL"
+                ),
+                &format!(
+                    "CREATE UNIQUE INDEX usage_name_is_unique_without_key ON creatorup_usage \
+                     (batch_name, {owner}, batch_type, usage_type, month_year) WHERE idempotency_key IS NULL"
+                ),
+                // Only what narrows the search: every record is written here too.
+                &format!(
+                    "CREATE INDEX usage_by_name_with_key ON creatorup_usage (batch_name, {owner}, month_year) \
+                     WHERE idempotency_key IS NOT NULL"
+                ),
                 "CREATE INDEX usage_by_month ON creatorup_usage (user_id, month_year, id)",
                 "CREATE UNIQUE INDEX usage_revision_is_unique ON usage_revisions (usage_id, revision)",
                 // Usage has the ledger; what is asked for by user are the events that reach CreatorUp.
@@ -51,6 +60,18 @@ impl MigrationTrait for Migration {
             manager.drop_table(Table::drop().table(table).to_owned()).await?;
         }
         Ok(())
+    }
+}
+
+/// The user in the indexes by key and by name.
+///
+/// PostgreSQL keeps the plan of a statement, and on a young table the index by month serves a lookup by user and key
+/// as well as the one that is made for it; later it would walk all of a member's records. An index of the id's bytes
+/// is found by their comparison alone, and no other is.
+fn owner(manager: &SchemaManager<'_>) -> &'static str {
+    match manager.get_database_backend() {
+        DbBackend::Postgres => "uuid_send(user_id)",
+        _ => "user_id",
     }
 }
 

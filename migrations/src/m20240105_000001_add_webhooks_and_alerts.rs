@@ -78,6 +78,7 @@ fn webhook_receipts(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .table("webhook_receipts")
         .col(text("source", 50))
         .col(text("delivery_key", 255))
+        .col(text("body_digest", 64))
         .col(uuid("log_id"))
         .col(time_now(manager, "received_at"))
         .primary_key(Index::create().col("delivery_key").col("source"))

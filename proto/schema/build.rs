@@ -298,6 +298,7 @@ fn read_policy(options: &DynamicMessage, policy: &ExtensionDescriptor) -> Policy
     let value = options.get_extension(policy);
     let mut out = Policy::default();
     let Some(message) = value.as_message() else { return out };
+    let event = text(message, "webhook_event");
     if let Some(Value::List(allowed)) = message.get_field_by_name("allow").map(|value| value.into_owned()) {
         for principal in allowed.iter().filter_map(Value::as_enum_number) {
             match principal {
@@ -305,6 +306,7 @@ fn read_policy(options: &DynamicMessage, policy: &ExtensionDescriptor) -> Policy
                 2 => out.user = true,
                 3 => out.admin = true,
                 4 => out.service = true,
+                5 => out.webhook = Some(event.clone().expect("a policy for webhooks names their event")),
                 other => panic!("a policy allows principal {other}, which does not exist"),
             }
         }

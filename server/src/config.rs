@@ -17,9 +17,12 @@ use rand::Rng;
 use rand::distr::Alphanumeric;
 
 use crate::domain::limit::{LimitRules, Quota};
+use crate::domain::webhook::WebhookRules;
 use crate::domain::{Keys, Rules};
+use crate::model::address::Networks;
 use crate::model::creatorup::CreatorUp;
 use crate::model::job::Backoff;
+use crate::model::signature::Key;
 use crate::queue;
 use crate::storage;
 use crate::storage::job::Keep;
@@ -104,7 +107,13 @@ pub struct Config {
     pub creatorup: creatorup::CreatorUp,
     /// `CLEANUP_INTERVAL`, `CLEANUP_ARCHIVE_DIR` and `RETENTION_*`
     pub cleanup: retention::Cleanup,
-    /// `RATE_LIMIT_ANONYMOUS`, `RATE_LIMIT_LOGIN`, `RATE_LIMIT_USER`
+    /// `WEBHOOK_SECRET`
+    pub webhook_secret: Secret,
+    /// `WEBHOOK_SECRET`, `WEBHOOK_SECRET_PREVIOUS`, `WEBHOOK_TOLERANCE_SECONDS`, `WEBHOOK_ALLOWED_IPS`
+    pub webhooks: WebhookRules,
+    /// `TRUSTED_PROXIES`
+    pub trusted_proxies: Networks,
+    /// `RATE_LIMIT_ANONYMOUS`, `RATE_LIMIT_LOGIN`, `RATE_LIMIT_USER`, `RATE_LIMIT_WEBHOOK`
     pub limits: LimitRules,
     /// `LOG_DIR`, `LOG_LEVEL`, `LOG_FORMAT`
     pub log: LogOptions,
@@ -126,17 +135,7 @@ impl fmt::Display for Problems {
 impl Config {
     /// Reads the environment of this process and the `.env` files of the working directory.
     pub fn load() -> anyhow::Result<Config> {
-        // An empty value counts as unset, so that it hides nothing a weaker source sets.
-        let process: BTreeMap<String, String> = std::env::vars().filter(|(_, value)| !value.is_empty()).collect();
-        let mut variables = BTreeMap::new();
-        read_file(".env", &mut variables)?;
-        read_file(".env.local", &mut variables)?;
-        let named = process.get("UPBRIDGE_ENV").or(variables.get("UPBRIDGE_ENV"));
-        let environment = named.map_or_else(|| "development".to_owned(), String::clone);
-        read_file(&format!(".env.{environment}"), &mut variables)?;
-        variables.extend(process);
-        let config = Config::read(&variables, Path::new(DATA))?;
-        Ok(config)
+        Ok(Config::read(&gather()?, Path::new(DATA))?)
     }
 
     /// Reads variables. Secrets that development may lack are made once and kept in `data`.
@@ -159,6 +158,20 @@ impl Config {
         let jwt_secret_previous =
             reader.optional("JWT_SECRET_PREVIOUS").map(|_| reader.secret("JWT_SECRET_PREVIOUS", production));
         let creatorup_api_key = reader.secret("CREATORUP_API_KEY", production);
+        let webhook_secret = reader.secret("WEBHOOK_SECRET", production);
+        let webhook_secret_previous =
+            reader.optional("WEBHOOK_SECRET_PREVIOUS").map(|_| reader.secret("WEBHOOK_SECRET_PREVIOUS", production));
+        let webhooks = WebhookRules {
+            keys: [
+                ("WEBHOOK_SECRET", Some(&webhook_secret)),
+                ("WEBHOOK_SECRET_PREVIOUS", webhook_secret_previous.as_ref()),
+            ]
+            .into_iter()
+            .filter_map(|(name, secret)| reader.key(name, secret?))
+            .collect(),
+            tolerance: reader.number("WEBHOOK_TOLERANCE_SECONDS", 300, 1, 86_400),
+            allowed: reader.networks("WEBHOOK_ALLOWED_IPS"),
+        };
         let database = reader.text("DATABASE_URL", &format!("sqlite://{}/upbridge.db?mode=rwc", data.display()));
         if storage::dialect::Dialect::of(&database).is_err() {
             reader.problem::<()>(
@@ -218,10 +231,14 @@ impl Config {
             max_sync_retries: reader.number("MAX_SYNC_RETRIES", 3, 0, 100) as i32,
             creatorup: reader.creatorup(),
             cleanup: reader.cleanup(),
+            webhook_secret,
+            webhooks,
+            trusted_proxies: reader.networks("TRUSTED_PROXIES"),
             limits: LimitRules {
                 anonymous: reader.limit("RATE_LIMIT_ANONYMOUS", "1000/hour"),
                 login: reader.limit("RATE_LIMIT_LOGIN", "20/minute"),
                 user: reader.limit("RATE_LIMIT_USER", "6000/minute"),
+                webhook: reader.limit("RATE_LIMIT_WEBHOOK", "1000/second"),
             },
             log: LogOptions {
                 directory: (directory != "off").then(|| directory.into()),
@@ -267,8 +284,27 @@ impl Config {
             limits: self.limits,
             creatorup,
             sync_batch_size: self.creatorup.sync_batch_size,
+            webhooks: self.webhooks.clone(),
         }
     }
+}
+
+/// One variable, from wherever the configuration is read.
+pub fn variable(name: &str) -> anyhow::Result<Option<String>> {
+    Ok(gather()?.remove(name))
+}
+
+fn gather() -> anyhow::Result<BTreeMap<String, String>> {
+    // An empty value counts as unset, so that it hides nothing a weaker source sets.
+    let process: BTreeMap<String, String> = std::env::vars().filter(|(_, value)| !value.is_empty()).collect();
+    let mut variables = BTreeMap::new();
+    read_file(".env", &mut variables)?;
+    read_file(".env.local", &mut variables)?;
+    let named = process.get("UPBRIDGE_ENV").or(variables.get("UPBRIDGE_ENV"));
+    let environment = named.map_or_else(|| "development".to_owned(), String::clone);
+    read_file(&format!(".env.{environment}"), &mut variables)?;
+    variables.extend(process);
+    Ok(variables)
 }
 
 fn read_file(file: &str, variables: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
@@ -385,6 +421,21 @@ impl Reader<'_> {
         }
     }
 
+    /// A secret as a key; one of production that has none is a problem of its own.
+    fn key(&mut self, name: &str, secret: &Secret) -> Option<Key> {
+        if secret.expose().is_empty() {
+            return None;
+        }
+        Key::parse(secret.expose()).map_err(|what| self.problem::<()>(name, what)).ok()
+    }
+
+    fn networks(&mut self, name: &str) -> Networks {
+        let read = Networks::parse(&self.text(name, ""));
+        read.unwrap_or_else(|| {
+            self.problem(name, "must be addresses or networks such as 10.0.0.0/8 separated by commas")
+        })
+    }
+
     fn origins(&mut self) -> Vec<String> {
         let default = "https://app.digiup.com,https://app.creatorup.com,https://api.creatorup.com";
         let text = self.text("CORS_ORIGINS", default);
@@ -428,62 +479,4 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(variables: &[(&str, &str)]) -> Result<Config, Problems> {
-        let data = std::env::temp_dir().join(format!("upbridge-config-{}", uuid::Uuid::now_v7()));
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let config = Config::read(&variables, &data);
-        drop(std::fs::remove_dir_all(data));
-        config
-    }
-
-    #[test]
-    fn nothing_set_is_a_hub_for_development() {
-        let config = read(&[]).unwrap();
-        assert_eq!((config.port, config.cors_origins.len(), config.reflection), (3345, 3, true));
-        assert!(config.jwt_secret.expose().len() >= SECRET_BYTES);
-    }
-
-    #[test]
-    fn every_problem_is_named_at_once_and_no_value_is_shown() {
-        let problems = read(&[
-            ("PORT", "http"),
-            ("DATABASE_URL", "mysql://hunter2@host/db"),
-            ("RATE_LIMIT_USER", "many"),
-            ("UPBRIDGE_PROT", "1"),
-            ("TLS_CERT_FILE", "cert.pem"),
-            ("DATABASE_POOL_SIZE", "0"),
-        ]);
-        let text = problems.unwrap_err().to_string();
-        for name in ["PORT", "DATABASE_URL", "RATE_LIMIT_USER", "UPBRIDGE_PROT", "TLS_KEY_FILE", "DATABASE_POOL_SIZE"] {
-            assert!(text.contains(name), "{name} is missing in {text}");
-        }
-        assert!(!text.contains("hunter2"), "{text}");
-    }
-
-    #[test]
-    fn production_refuses_missing_short_and_placeholder_secrets() {
-        let text = read(&[("UPBRIDGE_ENV", "production"), ("CREATORUP_API_KEY", "your_creatorup_api_key")])
-            .unwrap_err()
-            .to_string();
-        assert!(text.contains("JWT_SECRET is required") && text.contains("CREATORUP_API_KEY must be"), "{text}");
-        assert!(!text.contains("your_creatorup_api_key"), "{text}");
-    }
-
-    #[test]
-    fn a_secret_is_made_once_and_kept_for_its_owner_alone() {
-        let data = std::env::temp_dir().join(format!("upbridge-config-{}", uuid::Uuid::now_v7()));
-        let first = Config::read(&BTreeMap::new(), &data).unwrap();
-        let second = Config::read(&BTreeMap::new(), &data).unwrap();
-        assert_eq!(first.jwt_secret.expose(), second.jwt_secret.expose());
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            assert_eq!(std::fs::metadata(secrets_file(&data)).unwrap().permissions().mode() & 0o777, 0o600);
-        }
-        assert!(!format!("{first:?}").contains(first.jwt_secret.expose()));
-        drop(std::fs::remove_dir_all(data));
-    }
-}
+mod tests;

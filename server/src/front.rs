@@ -1,8 +1,8 @@
-//! The one port: every request gets its id, goes to gRPC or to HTTP by its content type, and leaves one line in the
-//! access log.
+//! The one port: every request gets its id and the address it comes from, goes to gRPC or to HTTP by its content type,
+//! and leaves one line in the access log.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::access_log::{AccessLog, Line};
 use crate::grpc::gate::{CallSlot, Gate};
 use crate::model::RequestId;
+use crate::model::address::{self, ClientAddress, Networks};
 
 const REQUEST_ID: &str = "x-request-id";
 
@@ -31,12 +32,14 @@ pub struct Front {
     grpc: Gate,
     http: Router,
     log: Option<Arc<AccessLog>>,
+    proxies: Arc<Networks>,
 }
 
 impl Front {
-    /// gRPC requests go to `grpc`, all others to `http`; each leaves a line in `log`.
-    pub fn new(grpc: Gate, http: Router, log: Option<Arc<AccessLog>>) -> Front {
-        Front { grpc, http, log }
+    /// gRPC requests go to `grpc`, all others to `http`; each leaves a line in `log`. What `proxies` say about where a
+    /// request comes from is believed, and what anybody else says is not.
+    pub fn new(grpc: Gate, http: Router, log: Option<Arc<AccessLog>>, proxies: Arc<Networks>) -> Front {
+        Front { grpc, http, log, proxies }
     }
 }
 
@@ -56,6 +59,10 @@ impl Service<Request<Body>> for Front {
         let slot = Arc::new(CallSlot::default());
         request.extensions_mut().insert(RequestId(id.clone()));
         request.extensions_mut().insert(slot.clone());
+        let ip = client_address(&request, &self.proxies);
+        if let Some(ip) = ip {
+            request.extensions_mut().insert(ClientAddress(ip));
+        }
         let is_grpc = request
             .headers()
             .get(header::CONTENT_TYPE)
@@ -65,7 +72,7 @@ impl Service<Request<Body>> for Front {
             begun: Instant::now(),
             verb: request.method().clone(),
             path: request.uri().path().to_owned(),
-            peer: request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0),
+            ip,
             is_grpc,
         };
         let span = tracing::info_span!("request", request_id = %id);
@@ -98,7 +105,7 @@ struct Seen {
     begun: Instant,
     verb: http::Method,
     path: String,
-    peer: Option<SocketAddr>,
+    ip: Option<IpAddr>,
     is_grpc: bool,
 }
 
@@ -115,10 +122,17 @@ impl Seen {
             rpc: call.map_or("", |call| call.rpc),
             code: call.map_or("", |call| code_name(call.code)),
             duration: self.begun.elapsed(),
-            ip: self.peer.map(|peer| peer.ip()),
+            ip: self.ip,
             caller: call.map_or("", |call| call.caller.as_str()),
         });
     }
+}
+
+/// Where a request comes from: its peer, or whom a trusted proxy names.
+fn client_address(request: &Request<Body>, proxies: &Networks) -> Option<IpAddr> {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>()?.0.ip();
+    let forwarded = request.headers().get_all("x-forwarded-for").iter().map(|value| value.to_str().unwrap_or_default());
+    Some(address::client(peer, forwarded, proxies))
 }
 
 /// The caller's own id when it is a plain one, else a new one.

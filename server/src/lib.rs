@@ -93,7 +93,7 @@ pub async fn run(
     let (services, reporter) = grpc::routes(&hub, config.body_limit_bytes, config.reflection, config.tls.is_some())?;
     let gate = Gate::new(services, hub.clone(), meters.clone(), config.request_timeout);
     let health = Arc::new(health::Health::new(hub.clone(), reporter, meters.clone()));
-    let options = http::Options { body_limit: config.body_limit_bytes };
+    let options = http::Options { body_limit: config.body_limit_bytes, guard: Some(Arc::new(gate.clone())) };
     let pages = http::router(gate.clone(), options)
         .merge(health::routes(health.clone(), meters))
         .layer(http::cors(&config.cors_origins));
@@ -101,7 +101,8 @@ pub async fn run(
         Some(directory) => Some(AccessLog::open(directory, config.log.format).context("LOG_DIR cannot be written")?),
         None => None,
     };
-    let app = axum::Router::new().fallback_service(Front::new(gate, pages, log.map(Arc::new)));
+    let proxies = Arc::new(config.trusted_proxies.clone());
+    let app = axum::Router::new().fallback_service(Front::new(gate, pages, log.map(Arc::new), proxies));
 
     let tasks = TaskTracker::new();
     let background = CancellationToken::new();

@@ -1,5 +1,7 @@
 //! The `upbridge` command.
 
+mod sign;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,6 +45,8 @@ enum Command {
     Seed,
     /// Make the monthly sums anew from the usage ledger.
     RebuildUsage,
+    /// Print the signature of a webhook's body, and the curl line that sends it.
+    Sign(sign::Sign),
     /// Print the OpenAPI document of the contract.
     Openapi {
         /// Write it to a file instead.
@@ -114,6 +118,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
             None => print(document),
         };
     }
+    if let Command::Sign(command) = command {
+        return print(&sign::sign(&command, chrono::Utc::now().timestamp())?);
+    }
     let config = Config::load()?;
     match command {
         Command::Serve => serve(config).await,
@@ -146,7 +153,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             })
             .await
         }
-        Command::Openapi { .. } => unreachable!("answered above, without a configuration"),
+        Command::Openapi { .. } | Command::Sign(_) => unreachable!("answered above, without a configuration"),
     }
 }
 

@@ -21,4 +21,6 @@ mod sources;
 mod store;
 mod tidy;
 mod usage;
+mod user_sync;
 mod users;
+mod webhooks;

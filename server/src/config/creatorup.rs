@@ -47,3 +47,45 @@ impl Reader<'_> {
         BaseUrl::parse(text).or_else(|| self.problem(name, ADDRESS))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> (CreatorUp, Vec<String>) {
+        let variables: BTreeMap<_, _> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut reader =
+            Reader { variables: &variables, problems: Vec::new(), made: BTreeMap::new(), data: Path::new("unused") };
+        (reader.creatorup(), reader.problems)
+    }
+
+    #[test]
+    fn nothing_set_is_nobody_to_push_to_and_the_defaults_of_the_sources() {
+        let (creatorup, problems) = read(&[]);
+        assert!(creatorup.api.is_none() && problems.is_empty(), "{problems:?}");
+        assert_eq!((creatorup.sync_interval.as_secs(), creatorup.sync_batch_size), (300, 100));
+        let (creatorup, _) = read(&[("CREATORUP_API_URL", "https://api.creatorup.com/")]);
+        let api = creatorup.api.expect("an address");
+        assert_eq!((api.url.to_string().as_str(), api.timeout.as_secs()), ("https://api.creatorup.com", 10));
+    }
+
+    #[test]
+    fn every_problem_names_its_variable_and_no_value() {
+        let bad = [
+            ("CREATORUP_API_URL", "https://hunter2@api.creatorup.com"),
+            ("CREATORUP_ALLOWED_URLS", "https://good.example, hunter2"),
+            ("OUTBOUND_ALLOWED_NETWORKS", "10.0.0.0/99"),
+            ("SYNC_TIMEOUT", "120000"),
+            ("SYNC_INTERVAL", "0"),
+            ("SYNC_BATCH_SIZE", "0"),
+        ];
+        let (_, problems) = read(&bad);
+        assert_eq!(problems.len(), bad.len(), "{problems:?}");
+        assert!(bad.iter().all(|(name, _)| problems.iter().any(|problem| problem.starts_with(name))), "{problems:?}");
+        assert!(!problems.concat().contains("hunter2"), "{problems:?}");
+    }
+}

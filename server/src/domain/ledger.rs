@@ -21,7 +21,7 @@ use super::Caches;
 use crate::model::event::{EventKind, EventStatus, NewEvent};
 use crate::model::membership::{AccessReason, Decision, Membership, Question, decide};
 use crate::model::tally::{Metric, Span};
-use crate::model::usage::{Outcome, Record, Recorded, Report, amend, identify};
+use crate::model::usage::{Outcome, Record, Recorded, Report, Source, amend, identify};
 use crate::model::user::{User, UserStatus};
 use crate::model::{Error, Instant, Month, Reason, Result};
 use crate::storage::usage::SumKey;
@@ -206,7 +206,12 @@ impl Set {
         Ok(Ok(Recorded { outcome: Outcome::Amended, record: amended }))
     }
 
+    /// Whether the plan allows it. What CreatorUp reports as done by webhook is recorded whatever the plan says: the
+    /// work was done, and a ledger that leaves it out would only be wrong. What is asked for next is refused.
     fn allow(&self, entry: &Entry, record: &Record, amount: i64) -> Result<()> {
+        if entry.report.source == Source::Webhook {
+            return Ok(());
+        }
         let used = match entry.has_limit() {
             true => self.used.get(&(record.user_id, record.month, record.usage_type.clone())).copied().unwrap_or(0),
             false => 0,
@@ -255,7 +260,7 @@ impl Set {
         for item in items {
             let (own, after) = rest.split_at(item.len());
             rest = after;
-            events(own, now).into_iter().for_each(|event| {
+            events(item, own, now).into_iter().for_each(|event| {
                 tx.emit(event);
             });
         }
@@ -268,10 +273,12 @@ impl Set {
 }
 
 /// One event per user and call: it names the record when there is one, and counts them when there are many. The
-/// hub keeps the ledger, so with the record written nothing remains to be done.
-fn events(answers: &[Option<Result<Recorded>>], at: Instant) -> Vec<NewEvent> {
+/// hub keeps the ledger, so with the record written nothing remains to be done. What a webhook reports has an event
+/// already: the one its job completes.
+fn events(entries: &[Entry], answers: &[Option<Result<Recorded>>], at: Instant) -> Vec<NewEvent> {
     let mut by_user: BTreeMap<Uuid, Vec<&Recorded>> = BTreeMap::new();
-    let written = answers.iter().flatten().filter_map(|answer| answer.as_ref().ok());
+    let answered = entries.iter().zip(answers).filter(|(entry, _)| entry.report.source != Source::Webhook);
+    let written = answered.filter_map(|(_, answer)| answer.as_ref()?.as_ref().ok());
     for recorded in written.filter(|recorded| recorded.outcome != Outcome::Duplicate) {
         by_user.entry(recorded.record.user_id).or_default().push(recorded);
     }

@@ -4,6 +4,7 @@
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
@@ -39,6 +40,12 @@ impl Quota {
     }
 }
 
+impl Quota {
+    fn doubled(self) -> Quota {
+        Quota { calls: self.calls.saturating_mul(const { NonZeroU32::new(2).unwrap() }), ..self }
+    }
+}
+
 /// The limits; `None` is off.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LimitRules {
@@ -48,6 +55,8 @@ pub struct LimitRules {
     pub login: Option<Quota>,
     /// Calls of a user.
     pub user: Option<Quota>,
+    /// Webhooks of a source whose signature is good. From one address twice as many are looked at.
+    pub webhook: Option<Quota>,
 }
 
 /// The state of the limits on this hub.
@@ -56,7 +65,43 @@ pub struct Limits {
     login_address: Option<Limiter<IpAddr>>,
     login_account: Option<Limiter<String>>,
     user: Option<Limiter<Uuid>>,
+    webhook_address: Option<Limiter<IpAddr>>,
+    webhook_source: Option<Limiter<&'static str>>,
     clock: DefaultClock,
+}
+
+/// The address, or for IPv6 the network a single subscriber is given, who could use another address for each call.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & !u128::from(u64::MAX)).into()),
+        ip => ip,
+    }
+}
+
+/// Lets a few of many through, and counts the others.
+pub(super) struct Sampler {
+    limiter: governor::DefaultDirectRateLimiter,
+    passed_over: AtomicU64,
+}
+
+impl Sampler {
+    /// `calls` in a span of time.
+    pub(super) fn new(calls: u32, per: Duration) -> Sampler {
+        let calls = NonZeroU32::new(calls).unwrap_or(NonZeroU32::MIN);
+        let every = Rate::with_period(per / calls.get()).unwrap_or(Rate::per_second(calls));
+        Sampler { limiter: RateLimiter::direct(every.allow_burst(calls)), passed_over: AtomicU64::new(0) }
+    }
+
+    /// How many were passed over since the last that was let through, when this one is.
+    pub(super) fn take(&self) -> Option<u64> {
+        match self.limiter.check() {
+            Ok(()) => Some(self.passed_over.swap(0, Ordering::Relaxed)),
+            Err(_) => {
+                self.passed_over.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
 }
 
 type Limiter<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock>;
@@ -75,6 +120,8 @@ impl Limits {
             login_address: limiter(rules.login),
             login_account: limiter(rules.login),
             user: limiter(rules.user),
+            webhook_address: limiter(rules.webhook.map(Quota::doubled)),
+            webhook_source: limiter(rules.webhook),
             clock: DefaultClock::default(),
         }
     }
@@ -84,7 +131,8 @@ impl Limits {
         match (principal, ip) {
             (Principal::User(signed_in), _) => self.count(&self.user, &signed_in.user.id),
             (Principal::Anonymous, Some(ip)) => self.count(&self.anonymous, &ip),
-            (Principal::Anonymous, None) | (Principal::Service, _) => Ok(()),
+            // A webhook is counted when its signature is looked at.
+            (Principal::Anonymous, None) | (Principal::Service | Principal::Webhook(_), _) => Ok(()),
         }
     }
 
@@ -96,12 +144,24 @@ impl Limits {
         self.count(&self.login_account, &account.to_owned())
     }
 
+    /// Counts a webhook before its signature is looked at: it costs the hub work, whoever it is from. Only what is
+    /// proved counts against its source, or anyone could use up the limit of another.
+    pub fn check_webhook_address(&self, ip: Option<IpAddr>) -> Result<()> {
+        ip.map_or(Ok(()), |ip| self.count(&self.webhook_address, &network(ip)))
+    }
+
+    /// Counts a webhook of a source whose signature is good.
+    pub fn check_webhook_source(&self, source: &'static str) -> Result<()> {
+        self.count(&self.webhook_source, &source)
+    }
+
     /// Forgets keys that have used nothing lately.
     pub fn prune(&self) {
         prune(&self.anonymous);
         prune(&self.login_address);
         prune(&self.login_account);
         prune(&self.user);
+        prune(&self.webhook_address);
     }
 
     fn count<K: Clone + Eq + Hash>(&self, limiter: &Option<Limiter<K>>, key: &K) -> Result<()> {
@@ -136,6 +196,22 @@ mod tests {
         for bad in ["", "0/hour", "-1/hour", "10", "10/day", "1.5/hour", "hour"] {
             assert_eq!(calls(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_sampler_lets_a_few_through_and_counts_the_others() {
+        let sampler = Sampler::new(2, Duration::from_secs(3600));
+        let taken: Vec<Option<u64>> = (0..5).map(|_| sampler.take()).collect();
+        assert_eq!(taken, [Some(0), Some(0), None, None, None]);
+        assert_eq!(sampler.passed_over.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn the_addresses_of_one_ipv6_subscriber_are_one() {
+        let network_of = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(network_of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(network_of("192.0.2.1"), "192.0.2.1");
+        assert_eq!(network_of("::ffff:192.0.2.1"), "192.0.2.1");
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Hub {
                         }
                     }
                     if changed != held {
-                        changed.updated_at = *now;
+                        changed = changed.decided(*now);
                         storage::subscription::update(tx, &changed).await?;
                         line.tell(tx, subscription_event(&changed, "canceled")).await?;
                         tx.after_commit(forget.clone().into_effect());
@@ -325,7 +325,7 @@ async fn replace(
             if !held.cancel_at_period_end {
                 return Ok((held, true));
             }
-            let resumed = Subscription { cancel_at_period_end: false, updated_at: now, ..held };
+            let resumed = Subscription { cancel_at_period_end: false, ..held }.decided(now);
             storage::subscription::update(tx, &resumed).await?;
             line.tell(tx, subscription_event(&resumed, "resumed")).await?;
             return Ok((resumed, true));

@@ -19,6 +19,7 @@ mod token;
 pub mod usage;
 pub mod user;
 pub mod user_sync;
+pub mod webhook;
 mod work;
 
 use std::collections::HashSet;
@@ -66,6 +67,8 @@ pub struct Rules {
     pub creatorup: Option<Arc<dyn CreatorUp>>,
     /// Users that one batch of a sweep takes at most.
     pub sync_batch_size: u64,
+    /// What webhooks are judged by.
+    pub webhooks: webhook::WebhookRules,
 }
 
 /// The hub's domain: everything a door can ask for.
@@ -86,6 +89,7 @@ pub struct Hub {
     condition: alert::Condition,
     feed: activity::Feed,
     stopping: CancellationToken,
+    webhooks: webhook::Webhooks,
 }
 
 /// What is kept at hand between calls; see [`cache`] for when it is forgotten.
@@ -120,6 +124,7 @@ impl Hub {
         Hub {
             usage: store.lane(ledger::UsageBatch { caches: caches.clone() }),
             accesses: store.lane(user_sync::AccessBatch { caches: caches.clone() }),
+            webhooks: webhook::Webhooks::new(&store, rules.webhooks),
             tokens: TokenIssuer::new(rules.keys, rules.token_lifetime),
             passwords: Passwords::new(),
             service_key: rules.service_key,

@@ -14,9 +14,9 @@ impl Handler for Hub {
     fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             match job.kind {
-                JobKind::SubscriptionSync => Outcome::dead("no handler"),
+                JobKind::SubscriptionSync => self.apply_subscription(job).await,
                 JobKind::UserSync => self.push_user(job).await,
-                JobKind::UsageSync => Outcome::dead("no handler"),
+                JobKind::UsageSync => self.apply_usage(job).await,
                 JobKind::UserSweep => self.sweep_users(job).await,
                 JobKind::Cleanup => self.clean_up(job).await,
                 JobKind::Probe => probe(job).await,
@@ -27,9 +27,8 @@ impl Handler for Hub {
     fn died<'a>(&'a self, tx: &'a mut WriteTx, job: &'a Job, error: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             match job.kind {
-                JobKind::SubscriptionSync => Ok(()),
+                JobKind::SubscriptionSync | JobKind::UsageSync => self.webhook_died(tx, job, error).await,
                 JobKind::UserSync => self.push_died(tx, job, error).await,
-                JobKind::UsageSync => Ok(()),
                 // Nobody waits for these; the next one does their work.
                 JobKind::UserSweep | JobKind::Cleanup | JobKind::Probe => Ok(()),
             }

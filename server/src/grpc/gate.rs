@@ -4,7 +4,7 @@
 //! the other. Who may call is read from the contract; a method without a policy keeps the hub from starting.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, header};
+use http::{Extensions, HeaderMap, HeaderValue, Request, Response, header};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::Service;
@@ -26,7 +26,10 @@ use super::auth::SESSION_COOKIE;
 use super::status;
 use crate::domain::Hub;
 use crate::domain::account::Credential;
-use crate::http::HttpCall;
+use crate::http::{Guard, HttpCall};
+use crate::model::address::ClientAddress;
+use crate::model::signature::Sent;
+use crate::model::webhook::{Delivery, WebhookEvent};
 use crate::model::{Ctx, Error, Principal, Reason, RequestId, Result as HubResult};
 use crate::telemetry::Meters;
 
@@ -61,8 +64,13 @@ impl CallSlot {
 pub fn check_policies(methods: &[Method]) -> anyhow::Result<()> {
     for method in methods {
         let policy = method.policy.as_ref();
-        let allows = policy.is_some_and(|policy| policy.public || policy.user || policy.admin || policy.service);
+        let allows = policy.is_some_and(|policy| {
+            policy.public || policy.user || policy.admin || policy.service || policy.webhook.is_some()
+        });
         anyhow::ensure!(allows, "{} has no access policy in the contract; the hub does not start without", method.path);
+        let event = policy.and_then(|policy| policy.webhook.as_deref());
+        let is_known = event.is_none_or(|event| WebhookEvent::parse(event).is_some());
+        anyhow::ensure!(is_known, "{} takes webhooks of an event the hub does not know", method.path);
     }
     Ok(())
 }
@@ -120,7 +128,7 @@ impl Gate {
         caller: &mut String,
     ) -> Result<Response<Body>, Status> {
         let (mut parts, body) = request.into_parts();
-        let ip = peer(&parts);
+        let ip = address(&parts.extensions);
         let principal = match self.principal(method, &parts).await {
             Ok(principal) => principal,
             Err(refused) => {
@@ -132,6 +140,7 @@ impl Gate {
         match &principal {
             Principal::User(signed_in) => *caller = signed_in.user.id.to_string(),
             Principal::Service => "service".clone_into(caller),
+            Principal::Webhook(_) => "webhook".clone_into(caller),
             Principal::Anonymous => {}
         }
         let policy = method.policy.as_ref().ok_or_else(|| status(Error::internal("a method without a policy")))?;
@@ -153,17 +162,32 @@ impl Gate {
         Ok(answered(self.inner.call(Request::from_parts(parts, body))).await)
     }
 
-    async fn principal(&self, method: &Method, request: &Parts) -> HubResult<Principal> {
+    /// Whose credential it is. What may be asked while the database is gone is not held up by it.
+    async fn authenticate(&self, method: &Method, credential: Credential<'_>) -> HubResult<Principal> {
         let from_memory = method.policy.as_ref().is_some_and(|policy| policy.without_database);
+        if from_memory && self.hub.is_database_down() {
+            return self.hub.authenticate_known(Some(credential));
+        }
+        match self.hub.authenticate(Some(credential)).await {
+            // It went a moment ago, and nobody has noticed yet.
+            Err(Error::Unavailable { .. }) if from_memory => self.hub.authenticate_known(Some(credential)),
+            answer => answer,
+        }
+    }
+
+    async fn principal(&self, method: &Method, request: &Parts) -> HubResult<Principal> {
+        // Put there by the guard alone: what comes over a socket has no extensions.
+        let signed = request.extensions.get::<Arc<Delivery>>().cloned().map(Principal::Webhook);
         match credential(request)? {
-            Some(credential) if from_memory && self.hub.is_database_down() => {
-                self.hub.authenticate_known(Some(credential))
+            Some(credential) => {
+                let principal = self.authenticate(method, credential).await?;
+                // A key beside a good signature has to be good as well, and changes nothing.
+                Ok(match (&principal, signed) {
+                    (Principal::Service, Some(signed)) => signed,
+                    _ => principal,
+                })
             }
-            Some(credential) => match self.hub.authenticate(Some(credential)).await {
-                // It went a moment ago, and nobody has noticed yet.
-                Err(Error::Unavailable { .. }) if from_memory => self.hub.authenticate_known(Some(credential)),
-                answer => answer,
-            },
+            None if signed.is_some() => Ok(signed.unwrap_or(Principal::Anonymous)),
             None => {
                 let admin_only = method.policy.as_ref().is_some_and(|policy| policy.admin && !policy.user);
                 match session_cookie(request).filter(|_| admin_only) {
@@ -175,6 +199,46 @@ impl Gate {
                 }
             }
         }
+    }
+}
+
+impl Guard for Gate {
+    fn admit_webhook(&self, method: &'static Method, request: &mut Parts, body: &Bytes) -> Result<(), Status> {
+        let event = method.policy.as_ref().and_then(|policy| WebhookEvent::parse(policy.webhook.as_deref()?));
+        let event = event.ok_or_else(|| status(Error::internal("a method without a webhook")))?;
+        let headers = &request.headers;
+        let sent = Sent::read(|name| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect());
+        let has_credential = headers.contains_key(header::AUTHORIZATION) || headers.contains_key("x-api-key");
+        if has_credential && !sent.is_any() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        match self.hub.admit_webhook(event, address(&request.extensions), &sent, body) {
+            Ok(delivery) => {
+                request.extensions.insert(delivery);
+                Ok(())
+            }
+            Err(refused) => {
+                // The call ends here, so what would be told of it is told here.
+                let refused = status(refused);
+                if let Some((index, _)) = Schema::get().method(&method.path) {
+                    self.meters.call(index, refused.code(), begun.elapsed());
+                }
+                if let Some(slot) = request.extensions.get::<Arc<CallSlot>>() {
+                    let rpc = method.path.trim_start_matches('/');
+                    drop(slot.0.set(CallInfo { rpc, code: refused.code(), caller: String::new() }));
+                }
+                Err(refused)
+            }
+        }
+    }
+
+    fn unreadable<'a>(&'a self, request: &'a Extensions, why: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if let Some(delivery) = request.get::<Arc<Delivery>>() {
+                self.hub.log_unreadable_webhook(delivery, address(request), why).await;
+            }
+        })
     }
 }
 
@@ -209,12 +273,16 @@ fn allow(policy: &Policy, principal: &Principal) -> HubResult<()> {
             policy.public || policy.user || (policy.admin && signed_in.user.role == Role::Admin)
         }
         Principal::Service => policy.public || policy.service,
+        Principal::Webhook(_) => policy.webhook.is_some(),
     };
     match principal {
         _ if allowed => Ok(()),
         Principal::Anonymous => Err(Error::unauthenticated(
             Reason::MissingCredentials,
-            "send a token as Bearer, or an API key as x-api-key",
+            match policy.webhook {
+                Some(_) => "send the API key as x-api-key; a signature is over the bytes of an HTTP body",
+                None => "send a token as Bearer, or an API key as x-api-key",
+            },
         )),
         _ => Err(Error::denied(Reason::PrincipalNotAllowed, "this caller may not use this method")),
     }
@@ -280,8 +348,9 @@ fn same_site(request: &Parts) -> HubResult<()> {
     Ok(())
 }
 
-fn peer(request: &Parts) -> Option<IpAddr> {
-    request.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip())
+/// Where a call comes from, as the front door has found.
+fn address(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<ClientAddress>().map(|client| client.0)
 }
 
 /// `grpc-timeout`: at most eight digits and a unit.

@@ -12,6 +12,7 @@ mod status;
 mod usage;
 mod user;
 mod user_sync;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use upbridge_proto::v1::membership_service_server::MembershipServiceServer;
 use upbridge_proto::v1::usage_service_server::UsageServiceServer;
 use upbridge_proto::v1::user_service_server::UserServiceServer;
 use upbridge_proto::v1::user_sync_service_server::UserSyncServiceServer;
+use upbridge_proto::v1::webhook_service_server::WebhookServiceServer;
 
 use crate::domain::Hub;
 pub use status::status;
@@ -43,6 +45,7 @@ pub const SERVICES: &[&str] = &[
     "upbridge.v1.UsageService",
     "upbridge.v1.UserService",
     "upbridge.v1.UserSyncService",
+    "upbridge.v1.WebhookService",
 ];
 
 /// What serves gRPC, with health and, when wanted, reflection.
@@ -71,7 +74,8 @@ pub fn routes(
         MembershipServiceServer,
         UsageServiceServer,
         UserServiceServer,
-        UserSyncServiceServer
+        UserSyncServiceServer,
+        WebhookServiceServer
     );
     routes.add_service(health);
     if reflection {

@@ -24,6 +24,9 @@ pub fn status(error: Error) -> Status {
         Error::NotFound { what } => (Code::NotFound, HashMap::from([("what".to_owned(), (*what).to_owned())])),
         Error::Taken { field } => (Code::AlreadyExists, HashMap::from([("field".to_owned(), (*field).to_owned())])),
         Error::State { .. } => (Code::FailedPrecondition, HashMap::new()),
+        Error::Unprocessable { field, .. } => {
+            (Code::FailedPrecondition, HashMap::from([("field".to_owned(), (*field).to_owned())]))
+        }
         Error::Exhausted { metadata, .. } => (Code::ResourceExhausted, owned(metadata)),
         Error::Unavailable { context } => {
             tracing::warn!(context, "the database cannot be used");

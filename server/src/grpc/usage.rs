@@ -170,7 +170,8 @@ fn checked(ctx: &Ctx, report: UsageReport, now: Instant) -> HubResult<Report> {
     read(ctx, report, Source::Stream, now)
 }
 
-fn read(ctx: &Ctx, report: UsageReport, source: Source, now: Instant) -> HubResult<Report> {
+/// What a message reports, for the user it is about.
+pub(super) fn read(ctx: &Ctx, report: UsageReport, source: Source, now: Instant) -> HubResult<Report> {
     let data = report.usage_data.ok_or_else(|| Error::invalid("usage_data", "is required"))?;
     let named = convert::uuid_or_none(report.digiup_user_id.as_deref(), "digiup_user_id")?;
     Ok(Report {

@@ -35,12 +35,20 @@ pub struct Input<'a> {
     pub body: Vec<(Cow<'a, str>, Json<'a>)>,
     /// Whether the endpoint reads its fields from the body; else it reads them from the query.
     pub takes_body: bool,
+    /// Whether members of the body that the contract does not know are passed over; else they are an error.
+    pub passes_unknown: bool,
 }
 
 /// The bytes of the `message` that `input` spells, or all that is wrong with it.
 pub fn message(message: MessageId, input: &Input<'_>) -> Result<Vec<u8>, Vec<Violation>> {
     let schema = Schema::get();
-    let mut decoder = Decoder { schema, out: Vec::with_capacity(128), path: String::new(), violations: Vec::new() };
+    let mut decoder = Decoder {
+        schema,
+        out: Vec::with_capacity(128),
+        path: String::new(),
+        violations: Vec::new(),
+        passes_unknown: input.passes_unknown,
+    };
     let table = &schema.messages[message];
     let mut given = Given::new(table);
     for (index, text) in &input.variables {
@@ -89,6 +97,7 @@ struct Decoder {
     out: Vec<u8>,
     path: String,
     violations: Vec<Violation>,
+    passes_unknown: bool,
 }
 
 impl Decoder {
@@ -183,7 +192,9 @@ impl Decoder {
     fn members(&mut self, table: &Message, members: &[(Cow<'_, str>, Json<'_>)], given: &mut Given, depth: u32) {
         for (name, value) in members {
             let Some((index, field)) = table.field_by_json(name) else {
-                self.at(name, |decoder| decoder.fail("is not a known field"));
+                if !self.passes_unknown {
+                    self.at(name, |decoder| decoder.fail("is not a known field"));
+                }
                 continue;
             };
             if *value == Json::Null && !self.holds_null(field) {

@@ -59,6 +59,9 @@ impl Failure {
             if status.code() == Code::OutOfRange && info.reason == "BODY_TOO_LARGE" {
                 failure.status = StatusCode::PAYLOAD_TOO_LARGE;
             }
+            if status.code() == Code::FailedPrecondition && info.reason == "UNPROCESSABLE" {
+                failure.status = StatusCode::UNPROCESSABLE_ENTITY;
+            }
             failure.reason = Some(info.reason.clone()).filter(|reason| !reason.is_empty());
             let mut metadata: Vec<_> = info.metadata.iter().collect();
             metadata.sort();
@@ -153,6 +156,16 @@ impl Failure {
             violation.field = casing.path(message, &violation.field);
         }
         self
+    }
+
+    /// Whether what was sent could not be read, or breaks a rule of the contract.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    }
+
+    /// What is wrong, for people.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
     /// The answer that says so.

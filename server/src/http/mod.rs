@@ -33,11 +33,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{Extensions, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body::Body as _;
+use tonic::Status;
 use tower::Service;
 use tower_http::cors::CorsLayer;
+use upbridge_proto::schema;
 
 use self::error::Failure;
 use self::route::{Endpoint, Found, Table};
@@ -47,16 +51,28 @@ use crate::model::context::RequestId;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the face is told from outside.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Most bytes of a request's body.
     pub body_limit: usize,
+    /// Who judges webhooks; without one none is taken.
+    pub guard: Option<Arc<dyn Guard>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { body_limit: 1024 * 1024 }
+        Options { body_limit: 1024 * 1024, guard: None }
     }
+}
+
+/// Judges webhooks by their bytes, before the face reads them.
+pub trait Guard: Send + Sync {
+    /// Lets a webhook in and marks the request so, or says why not. A call that brings another credential and no
+    /// signature is no webhook, and is left to the gate.
+    fn admit_webhook(&self, method: &'static schema::Method, request: &mut Parts, body: &Bytes) -> Result<(), Status>;
+
+    /// Hears that a webhook that was let in could not be read.
+    fn unreadable<'a>(&'a self, request: &'a Extensions, why: &'a str) -> BoxFuture<'a, ()>;
 }
 
 /// The HTTP request behind an in-process call, as an extension of the gRPC request. The gate reads it to know
@@ -154,37 +170,92 @@ where
         body: Body,
     ) -> Result<Response, Failure> {
         let method = endpoint.method;
-        let spelled = |failure: Failure| failure.spelled(endpoint.casing, method.input);
         let reading = tokio::time::timeout(BODY_TIMEOUT, body::read(&parts, body, self.options.body_limit));
         let body = reading.await.map_err(|_| Failure::malformed("the body did not arrive in time"))??;
-        let mut query = parts.uri.query().unwrap_or_default().to_owned();
         if method.server_streaming {
-            query = sse::resumed(method, &query, &parts.headers);
+            return self.stream(endpoint, variables, parts, &body).await;
         }
-        let input = decode::Input {
-            variables: endpoint.decode(variables)?,
-            query: &query,
-            body: body::members(&parts.headers, &body)?,
-            takes_body: endpoint.binding.body,
+        let Some(guard) = self.guard_of(method) else {
+            let answer = self.ask(endpoint, variables, parts, &body).await?;
+            return print(endpoint, answer);
         };
-        let message = decode::message(method.input, &input);
-        let message = message.map_err(|violations| spelled(Failure::invalid(&violations)))?;
-        drop(input);
-        if method.server_streaming {
-            let (frames, headers) =
-                call::streaming(self.grpc.clone(), &endpoint.uri, parts, &message).await.map_err(spelled)?;
-            return Ok(sse::response(method, endpoint.casing, frames, headers));
+        let mut parts = parts;
+        guard.admit_webhook(method, &mut parts, &body).map_err(|status| Failure::of(&status))?;
+        let marks = parts.extensions.clone();
+        let answer = self.ask(endpoint, variables, parts, &body).await;
+        if let Err(failure) = answer.as_ref()
+            && failure.is_unreadable()
+        {
+            guard.unreadable(&marks, failure.message()).await;
         }
-        let answer = call::unary(self.grpc.clone(), &endpoint.uri, parts, &message).await.map_err(spelled)?;
-        let text = encode::envelope(method.output, endpoint.data, &answer.message, endpoint.casing);
-        let text = text.map_err(|error| Failure::internal(error.to_string()))?;
-        let mut response = Response::new(Body::from(text));
-        *response.status_mut() = StatusCode::from_u16(method.success_status).expect("the schema checked it");
-        *response.headers_mut() = answer.headers;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Ok(response)
+        print(endpoint, answer?)
     }
+
+    /// Who judges calls of this method by their bytes.
+    fn guard_of(&self, method: &schema::Method) -> Option<&dyn Guard> {
+        method.policy.as_ref()?.webhook.as_ref()?;
+        self.options.guard.as_deref()
+    }
+
+    async fn ask(
+        &self,
+        endpoint: &Endpoint,
+        variables: &[String],
+        parts: Parts,
+        body: &[u8],
+    ) -> Result<call::Answer, Failure> {
+        let query = parts.uri.query().unwrap_or_default();
+        let message = message(endpoint, variables, &parts, query, body)?;
+        let answer = call::unary(self.grpc.clone(), &endpoint.uri, parts, &message).await;
+        answer.map_err(|failure| failure.spelled(endpoint.casing, endpoint.method.input))
+    }
+
+    async fn stream(
+        &self,
+        endpoint: &Endpoint,
+        variables: &[String],
+        parts: Parts,
+        body: &[u8],
+    ) -> Result<Response, Failure> {
+        let method = endpoint.method;
+        let query = sse::resumed(method, parts.uri.query().unwrap_or_default(), &parts.headers);
+        let message = message(endpoint, variables, &parts, &query, body)?;
+        let begun = call::streaming(self.grpc.clone(), &endpoint.uri, parts, &message).await;
+        let (frames, headers) = begun.map_err(|failure| failure.spelled(endpoint.casing, method.input))?;
+        Ok(sse::response(method, endpoint.casing, frames, headers))
+    }
+}
+
+/// The request as the rpc reads it.
+fn message(
+    endpoint: &Endpoint,
+    variables: &[String],
+    parts: &Parts,
+    query: &str,
+    body: &[u8],
+) -> Result<Vec<u8>, Failure> {
+    let method = endpoint.method;
+    let input = decode::Input {
+        variables: endpoint.decode(variables)?,
+        query,
+        body: body::members(&parts.headers, body)?,
+        takes_body: endpoint.binding.body,
+        passes_unknown: method.policy.as_ref().is_some_and(|policy| policy.webhook.is_some()),
+    };
+    decode::message(method.input, &input)
+        .map_err(|violations| Failure::invalid(&violations).spelled(endpoint.casing, method.input))
+}
+
+fn print(endpoint: &Endpoint, answer: call::Answer) -> Result<Response, Failure> {
+    let method = endpoint.method;
+    let text = encode::envelope(method.output, endpoint.data, &answer.message, endpoint.casing);
+    let text = text.map_err(|error| Failure::internal(error.to_string()))?;
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = StatusCode::from_u16(method.success_status).expect("the schema checked it");
+    *response.headers_mut() = answer.headers;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }
 
 /// The same answer as to GET, without its body.

@@ -214,6 +214,9 @@ fn security(policy: Option<&Policy>, template: &str) -> Value {
     if policy.service {
         out.push(json!({"serviceKey": []}));
     }
+    if policy.webhook.is_some() {
+        out.push(json!({"webhookSignature": []}));
+    }
     json!(out)
 }
 
@@ -229,6 +232,10 @@ fn schemes() -> Value {
         },
         "serviceKey": {
             "type": "apiKey", "in": "header", "name": "x-api-key", "description": "CreatorUp's API key.",
+        },
+        "webhookSignature": {
+            "type": "apiKey", "in": "header", "name": "X-Webhook-Signature",
+            "description": "Hex HMAC-SHA256 of the raw body with WEBHOOK_SECRET; with `X-Webhook-Timestamp`, of `timestamp.body`. The headers of Standard Webhooks and a `signature` in the body serve as well.",
         },
     })
 }

@@ -111,7 +111,7 @@ const RECORD: &str = "/api/v1/creatorup/sync/usage";
 fn face() -> Router {
     let routes =
         tonic::service::Routes::new(UsageServiceServer::new(Canned)).add_service(UserServiceServer::new(Canned));
-    super::router(routes.into_axum_router(), Options { body_limit: 4096 })
+    super::router(routes.into_axum_router(), Options { body_limit: 4096, guard: None })
 }
 
 async fn send(request: http::request::Builder, body: impl Into<Body>) -> (StatusCode, HeaderMap, Value) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::user::{Role, User};
+use super::webhook::Delivery;
 use super::{Error, Instant, Reason, Result};
 
 /// The id of one request, on its reply and on every log line about it.
@@ -21,6 +22,8 @@ pub enum Principal {
     User(Arc<SignedIn>),
     /// CreatorUp's server, by its API key.
     Service,
+    /// CreatorUp's server, by the signature of a webhook.
+    Webhook(Arc<Delivery>),
 }
 
 /// A user with a good token.
@@ -65,8 +68,10 @@ impl Ctx {
             (Principal::User(signed_in), None) => Ok(signed_in.user.id),
             (Principal::User(signed_in), Some(id)) if signed_in.user.id == id => Ok(id),
             (Principal::User(_), Some(_)) => Err(Error::invalid(field, "must be absent or your own id")),
-            (Principal::Service, Some(id)) => Ok(id),
-            (Principal::Service, None) => Err(Error::invalid(field, "is required when a service calls")),
+            (Principal::Service | Principal::Webhook(_), Some(id)) => Ok(id),
+            (Principal::Service | Principal::Webhook(_), None) => {
+                Err(Error::invalid(field, "is required when a service calls"))
+            }
             (Principal::Anonymous, _) => Err(Error::unauthenticated(Reason::MissingCredentials, "sign in first")),
         }
     }

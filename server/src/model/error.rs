@@ -50,6 +50,14 @@ words! {
         Internal = "INTERNAL",
         /// The body is too large.
         BodyTooLarge = "BODY_TOO_LARGE",
+        /// A webhook's signature is missing or wrong.
+        InvalidSignature = "INVALID_SIGNATURE",
+        /// A webhook's signature is too old or too new.
+        StaleTimestamp = "STALE_TIMESTAMP",
+        /// Webhooks are not taken from this address.
+        AddressNotAllowed = "ADDRESS_NOT_ALLOWED",
+        /// It names something the hub does not have.
+        Unprocessable = "UNPROCESSABLE",
     }
 }
 
@@ -99,6 +107,14 @@ pub enum Error {
     State {
         /// For people.
         message: &'static str,
+    },
+    /// It is well formed and names something the hub does not have.
+    #[error("{field} {description}")]
+    Unprocessable {
+        /// Path of the field in snake_case.
+        field: &'static str,
+        /// What is wrong with it.
+        description: &'static str,
     },
     /// A limit is reached.
     #[error("{message}")]
@@ -167,6 +183,7 @@ impl Error {
             Error::NotFound { .. } => Reason::NotFound,
             Error::Taken { .. } => Reason::AlreadyExists,
             Error::State { .. } => Reason::InvalidState,
+            Error::Unprocessable { .. } => Reason::Unprocessable,
             Error::Unavailable { .. } => Reason::StoreUnavailable,
             Error::Internal { .. } => Reason::Internal,
         }

@@ -139,6 +139,8 @@ pub struct Subscription {
     pub cancel_at_period_end: bool,
     /// Who last decided.
     pub source: SubscriptionSource,
+    /// When that was decided, where it was: what happened before changes nothing any more.
+    pub changed_at: Instant,
     /// When it was made.
     pub created_at: Instant,
     /// When it was last changed.
@@ -157,9 +159,15 @@ impl Subscription {
             end_date: now + Months::new(1),
             cancel_at_period_end: false,
             source: SubscriptionSource::Digiup,
+            changed_at: now,
             created_at: now,
             updated_at: now,
         }
+    }
+
+    /// The same, decided anew here at `now`.
+    pub fn decided(self, now: Instant) -> Subscription {
+        Subscription { source: SubscriptionSource::Digiup, changed_at: now, updated_at: now, ..self }
     }
 
     /// Where it stands at an instant: one that is active and past its end has expired, swept or not.

@@ -3,6 +3,7 @@
 //! Nothing here performs I/O, reads a clock, or derives anything for a door or a database; each boundary keeps its
 //! own shape and converts by hand.
 
+pub mod address;
 pub mod alert;
 pub mod analytics;
 pub mod clock;
@@ -18,9 +19,11 @@ pub mod page;
 pub mod period;
 pub mod queue;
 pub mod retention;
+pub mod signature;
 pub mod tally;
 pub mod usage;
 pub mod user;
+pub mod webhook;
 pub mod words;
 
 pub use clock::Clock;

@@ -18,6 +18,8 @@ words! {
         CreateBatch = "create_batch",
         /// RecordUsageStream.
         Stream = "stream",
+        /// HandleUsageWebhook.
+        Webhook = "webhook",
     }
 }
 
@@ -204,15 +206,16 @@ pub struct Recorded {
     pub record: Record,
 }
 
-/// What was done with a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// A new record.
-    Created,
-    /// Nothing: it was recorded before.
-    Duplicate,
-    /// A record was changed.
-    Amended,
+words! {
+    /// What was done with a report.
+    Outcome {
+        /// A new record.
+        Created = "created",
+        /// Nothing: it was recorded before.
+        Duplicate = "duplicate",
+        /// A record was changed.
+        Amended = "amended",
+    }
 }
 
 /// A sum of a month.

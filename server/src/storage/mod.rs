@@ -28,6 +28,7 @@ pub mod tx;
 pub mod usage;
 pub mod user;
 pub mod user_sync;
+pub mod webhook;
 pub mod writer;
 
 use std::future::Future;

@@ -7,7 +7,7 @@ use crate::model::usage::Record;
 use crate::model::user::{Role, SyncStatus, User, UserStatus};
 use crate::model::{Error, Json, Month, Result};
 
-fn word<T>(column: &str, word: &str, parse: fn(&str) -> Option<T>) -> Result<T> {
+pub(super) fn word<T>(column: &str, word: &str, parse: fn(&str) -> Option<T>) -> Result<T> {
     parse(word).ok_or_else(|| Error::internal(format!("column {column} holds the unknown word {word:?}")))
 }
 
@@ -83,6 +83,7 @@ impl TryFrom<subscription::Model> for Subscription {
             start_date: row.start_date,
             end_date: row.end_date,
             cancel_at_period_end: row.cancel_at_period_end,
+            changed_at: row.changed_at.unwrap_or(row.updated_at),
             created_at: row.created_at,
             updated_at: row.updated_at,
         })

@@ -72,5 +72,6 @@ fn row(subscription: &Subscription) -> ActiveModel {
         source: Set(subscription.source.as_str().to_owned()),
         created_at: Set(subscription.created_at),
         updated_at: Set(subscription.updated_at),
+        changed_at: Set(Some(subscription.changed_at)),
     }
 }

@@ -81,12 +81,17 @@ impl WriteTx {
     /// Records what happened, in this transaction: there is no other way to, so a write and its event commit
     /// together or not at all. Answers with the event's id.
     pub fn emit(&mut self, event: NewEvent) -> Uuid {
-        self.wrote = true;
         let id = Uuid::now_v7();
+        self.emit_as(id, event);
+        id
+    }
+
+    /// Records what happened under an id that something else in this transaction has too.
+    pub fn emit_as(&mut self, id: Uuid, event: NewEvent) {
+        self.wrote = true;
         self.tally(Metric::Events, &event.label(event.status), event.at, 1, 0);
         self.events.push((id, event));
         self.changed();
-        id
     }
 
     /// Remembers work for later, in this transaction: there is no other way to.

@@ -19,21 +19,22 @@ use crate::model::{Error, Instant, Month, Result};
 /// Reads, for each report, the records it could be about: at most one by key, one by natural key without a key,
 /// one by natural key with a key, and the oldest of the same names that was opened and not completed.
 ///
-/// One statement for all reports, each lookup a seek in its own index; which of the found it is, is the model's rule.
+/// Most reports are about nothing that is known. One statement picks out the others, each of its lookups a seek in
+/// its own index, and only for those are records read; which of the found it is, is the model's rule.
 pub async fn candidates(tx: &WriteTx, reports: &[&Report]) -> Result<Vec<Vec<Record>>> {
-    const COLUMNS: &[&str] =
-        &["n", "user_id", "batch_name", "batch_type", "usage_type", "month_year", "idempotency_key"];
-    let mut rows = Rows::new(COLUMNS, reports.len());
-    for (n, report) in reports.iter().enumerate() {
-        rows.int(n as i32)
-            .uuid(report.user_id)
-            .text(&report.batch_name)
-            .text(&report.batch_type)
-            .text(&report.usage_type);
-        rows.text(report.month().to_string()).text_or_null(report.key.clone());
-    }
     let mut found: Vec<Vec<Record>> = reports.iter().map(|_| Vec::new()).collect();
-    for row in asked(rows.query(tx.reader(), tx.dialect(), "report", CANDIDATES)).await? {
+    let all = asked_about(reports.iter().copied().enumerate(), reports.len());
+    let mut met = Vec::new();
+    for row in asked(all.query(tx.reader(), tx.dialect(), "report", &seeking(tx, MET))).await? {
+        let n = asked(async { row.try_get::<i32>("", "n") }).await? as usize;
+        met.push((n, reports[n]));
+    }
+    if met.is_empty() {
+        return Ok(found);
+    }
+    let count = met.len();
+    let met = asked_about(met.into_iter(), count);
+    for row in asked(met.query(tx.reader(), tx.dialect(), "report", &seeking(tx, CANDIDATES))).await? {
         let n = asked(async { row.try_get::<i32>("", "n") }).await?;
         let record = asked(async { usage::Model::from_query_result(&row, "") }).await?;
         found[n as usize].push(record.try_into()?);
@@ -41,18 +42,58 @@ pub async fn candidates(tx: &WriteTx, reports: &[&Report]) -> Result<Vec<Vec<Rec
     Ok(found)
 }
 
+/// Reports, each with its number, as the table `report` of a query.
+fn asked_about<'a>(reports: impl Iterator<Item = (usize, &'a Report)>, count: usize) -> Rows {
+    const COLUMNS: &[&str] =
+        &["n", "user_id", "batch_name", "batch_type", "usage_type", "month_year", "idempotency_key"];
+    let mut rows = Rows::new(COLUMNS, count);
+    for (n, report) in reports {
+        rows.int(n as i32)
+            .uuid(report.user_id)
+            .text(&report.batch_name)
+            .text(&report.batch_type)
+            .text(&report.usage_type);
+        rows.text(report.month().to_string()).text_or_null(report.key.clone());
+    }
+    rows
+}
+
+/// The query with its `@table.user` written as the indexes by key and by name know them.
+fn seeking(tx: &WriteTx, query: &str) -> String {
+    let (mut sql, mut rest) = (String::with_capacity(2 * query.len()), query);
+    while let Some((before, after)) = rest.split_once('@') {
+        let (table, after) = after.split_once(".user").unwrap_or((after, ""));
+        sql.push_str(before);
+        sql.push_str(&tx.dialect().user_in_index(table));
+        rest = after;
+    }
+    sql.push_str(rest);
+    sql
+}
+
+/// Whether there is a record of the key, or one of the same names without a key, or, to a report without one, any of
+/// the same names. Written as single values, because PostgreSQL may answer an EXISTS by reading the whole table.
+const MET: &str = "\
+    SELECT report.n AS n FROM report WHERE COALESCE(\
+    (SELECT 1 FROM creatorup_usage a WHERE @a.user = @report.user AND a.idempotency_key = report.idempotency_key), \
+    (SELECT 1 FROM creatorup_usage b WHERE @b.user = @report.user AND b.batch_name = report.batch_name \
+     AND b.idempotency_key IS NULL LIMIT 1), \
+    (SELECT 1 FROM creatorup_usage c WHERE report.idempotency_key IS NULL AND @c.user = @report.user \
+     AND c.batch_name = report.batch_name AND c.month_year = report.month_year AND c.idempotency_key IS NOT NULL \
+     LIMIT 1)) IS NOT NULL";
+
 /// Ordered by a column no index is sorted by: ordered by `id`, SQLite would walk all of a user's records in the order
 /// of another index instead of seeking the few of that name.
 const CANDIDATES: &str = "\
     SELECT report.n AS n, u.* FROM report JOIN creatorup_usage u ON u.id IN (\
-    (SELECT id FROM creatorup_usage a WHERE a.user_id = report.user_id AND a.idempotency_key = report.idempotency_key), \
-    (SELECT id FROM creatorup_usage b WHERE b.user_id = report.user_id AND b.batch_name = report.batch_name \
+    (SELECT id FROM creatorup_usage a WHERE @a.user = @report.user AND a.idempotency_key = report.idempotency_key), \
+    (SELECT id FROM creatorup_usage b WHERE @b.user = @report.user AND b.batch_name = report.batch_name \
      AND b.batch_type = report.batch_type AND b.usage_type = report.usage_type AND b.month_year = report.month_year \
      AND b.idempotency_key IS NULL), \
-    (SELECT id FROM creatorup_usage c WHERE report.idempotency_key IS NULL AND c.user_id = report.user_id \
+    (SELECT id FROM creatorup_usage c WHERE report.idempotency_key IS NULL AND @c.user = @report.user \
      AND c.batch_name = report.batch_name AND c.batch_type = report.batch_type AND c.usage_type = report.usage_type \
      AND c.month_year = report.month_year AND c.idempotency_key IS NOT NULL ORDER BY c.created_at DESC LIMIT 1), \
-    (SELECT id FROM creatorup_usage d WHERE d.user_id = report.user_id AND d.batch_name = report.batch_name \
+    (SELECT id FROM creatorup_usage d WHERE @d.user = @report.user AND d.batch_name = report.batch_name \
      AND d.batch_type = report.batch_type AND d.usage_type = report.usage_type AND d.idempotency_key IS NULL \
      AND NOT d.completion_reported ORDER BY d.created_at LIMIT 1))";
 

@@ -1,5 +1,6 @@
 //! Hubs for tests: in this process with a clock the test holds, or as the real executable.
 
+mod peer;
 mod process;
 mod raw;
 
@@ -18,6 +19,7 @@ use upbridge_server::config::Config;
 use upbridge_server::model::clock::HeldClock;
 use uuid::Uuid;
 
+pub use peer::{Peer, Play};
 pub use process::HubProcess;
 pub use raw::{RawClient, frame};
 
@@ -25,6 +27,7 @@ pub const ADMIN_EMAIL: &str = "admin@test.example";
 pub const ADMIN_PASSWORD: &str = "admin-password-1";
 pub const SERVICE_KEY: &str = "test-service-key-0123456789abcdef0123456789";
 pub const JWT_SECRET: &str = "test-jwt-secret-0123456789abcdef0123456789abcdef";
+pub const WEBHOOK_SECRET: &str = "whsec_dGVzdC13ZWJob29rLXNlY3JldC0wMTIzNDU2Nzg5";
 pub const MEMBER_PASSWORD: &str = "member-password-1";
 
 /// A database of its own: a file, or a database on the server of `TEST_POSTGRES_URL`.
@@ -102,6 +105,8 @@ pub fn variables(database: &TestDatabase) -> BTreeMap<String, String> {
         ("RATE_LIMIT_ANONYMOUS", "off"),
         ("RATE_LIMIT_LOGIN", "off"),
         ("RATE_LIMIT_USER", "off"),
+        ("RATE_LIMIT_WEBHOOK", "off"),
+        ("WEBHOOK_SECRET", WEBHOOK_SECRET),
         ("LOG_DIR", &logs),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()

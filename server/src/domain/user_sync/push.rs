@@ -45,8 +45,7 @@ impl Hub {
         let push = Push { job_id: job.id, snapshot };
         match creatorup.push(&target, &push).await {
             Ok(said) => {
-                let response = response(&said);
-                self.confirm(user_id, events, said, &response).await?;
+                let response = self.confirm(job, user_id, events, said).await?;
                 Ok(Outcome::Done(Some(response)))
             }
             Err(failure) => {
@@ -100,10 +99,16 @@ impl Hub {
         Ok(Snapshot { user_id, user, courses, membership, as_of })
     }
 
-    /// Notes that CreatorUp has the user, with every event that the snapshot held.
-    async fn confirm(&self, user_id: Uuid, events: Vec<Uuid>, said: Confirmation, response: &Json) -> Result<()> {
-        let settled =
-            |id| Fate { id, status: EventStatus::Completed, retries: 0, response: Some(response.clone()), error: None };
+    /// Notes that CreatorUp has the user, with every event that the snapshot held. Its retries are those of the push.
+    async fn confirm(&self, job: &Job, user_id: Uuid, events: Vec<Uuid>, said: Confirmation) -> Result<Json> {
+        let response = response(&said);
+        let settled = |id| Fate {
+            id,
+            status: EventStatus::Completed,
+            retries: job.attempts,
+            response: Some(response.clone()),
+            error: None,
+        };
         let fates: Vec<Fate> = events.into_iter().map(settled).collect();
         let input = (user_id, fates, said, self.now(), self.forgetting(user_id));
         self.store
@@ -117,7 +122,8 @@ impl Hub {
                     Ok(())
                 })
             })
-            .await
+            .await?;
+        Ok(response)
     }
 
     /// Notes a failed try at every event that waits for the push; the queue notes it at the job's own.

@@ -9,3 +9,4 @@ pub mod usage;
 pub mod usage_monthly;
 pub mod usage_revision;
 pub mod user;
+pub mod webhook_log;

@@ -1,0 +1,230 @@
+//! Webhooks that come in: the ledger that tells a repeated one, and the log.
+//!
+//! A webhook's log, its sync event and its receipt have one id.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect};
+use uuid::Uuid;
+
+use super::entity::webhook_log::{Column, Entity, Model};
+use super::rows::Rows;
+use super::{WriteTx, asked};
+use crate::model::page::Page;
+use crate::model::tally::Metric;
+use crate::model::webhook::{Arrival, CREATORUP, DeliveryKey, Rejection, WebhookFilter, WebhookLog, WebhookStatus};
+use crate::model::{Instant, Json, Result};
+
+/// What the ledger knows under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The log of the first delivery.
+    pub id: Uuid,
+    /// The digest of its content.
+    pub digest: String,
+}
+
+/// Enters keys into the ledger, and answers for each what was there before, or nothing when it is new. A key may be
+/// given once.
+pub async fn enter(tx: &mut WriteTx, keys: &[(Uuid, &DeliveryKey, Instant)]) -> Result<Vec<Option<Known>>> {
+    const COLUMNS: &[&str] = &["source", "delivery_key", "body_digest", "log_id", "received_at"];
+    const ENTER: &str = "INSERT INTO webhook_receipts (source, delivery_key, body_digest, log_id, received_at) \
+                         SELECT source, delivery_key, body_digest, log_id, received_at FROM receipt WHERE true \
+                         ON CONFLICT (delivery_key, source) DO NOTHING RETURNING delivery_key";
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    // In the order of the keys, so that two hubs never wait for each other.
+    let mut sorted: Vec<&(Uuid, &DeliveryKey, Instant)> = keys.iter().collect();
+    sorted.sort_unstable_by(|one, other| one.1.key.cmp(&other.1.key));
+    let mut rows = Rows::new(COLUMNS, keys.len());
+    for (id, key, at) in sorted {
+        rows.text(CREATORUP).text(&key.key).text(&key.digest).uuid(*id).time(*at);
+    }
+    let dialect = tx.dialect();
+    let entered = asked(rows.query(tx.connection(), dialect, "receipt", ENTER)).await?;
+    if entered.len() == keys.len() {
+        return Ok(vec![None; keys.len()]);
+    }
+    let entered: std::collections::HashSet<String> =
+        entered.iter().map(|row| column(row, "delivery_key")).collect::<Result<_>>()?;
+    let old: Vec<&str> =
+        keys.iter().map(|(_, key, _)| key.key.as_str()).filter(|key| !entered.contains(*key)).collect();
+    let known = find_receipts(tx, &old).await?;
+    Ok(keys.iter().map(|(_, key, _)| known.get(&key.key).cloned()).collect())
+}
+
+async fn find_receipts(tx: &WriteTx, keys: &[&str]) -> Result<HashMap<String, Known>> {
+    const FIND: &str = "SELECT receipts.delivery_key, receipts.log_id, receipts.body_digest FROM wanted \
+                        JOIN webhook_receipts AS receipts ON receipts.delivery_key = wanted.delivery_key \
+                        AND receipts.source = wanted.source";
+    let mut rows = Rows::new(&["source", "delivery_key"], keys.len());
+    for key in keys {
+        rows.text(CREATORUP).text(*key);
+    }
+    let found = asked(rows.query(tx.reader(), tx.dialect(), "wanted", FIND)).await?;
+    let known = |row: &QueryResult| {
+        Ok((column(row, "delivery_key")?, Known { id: column(row, "log_id")?, digest: column(row, "body_digest")? }))
+    };
+    found.iter().map(known).collect()
+}
+
+/// Logs webhooks that are to be applied.
+pub async fn insert(tx: &mut WriteTx, arrivals: &[(Uuid, &Arrival)]) -> Result<()> {
+    const COLUMNS: &[&str] =
+        &["id", "source", "event_type", "user_id", "payload", "signature", "status", "ip_address", "created_at"];
+    let mut rows = Rows::new(COLUMNS, arrivals.len());
+    for (id, arrival) in arrivals {
+        rows.uuid(*id).text(CREATORUP).text(arrival.event.as_str()).uuid(arrival.user_id).json(arrival.payload.clone());
+        rows.text_or_null(arrival.signature.clone()).text(WebhookStatus::Received.as_str()).text(&arrival.ip);
+        rows.time(arrival.at);
+        tx.tally(Metric::Webhooks, &arrival.event.label(WebhookStatus::Received), arrival.at, 1, 0);
+    }
+    let dialect = tx.dialect();
+    asked(rows.insert(tx.connection(), dialect, "webhook_logs", "")).await
+}
+
+/// Logs webhooks that were refused.
+pub async fn insert_rejections(tx: &mut WriteTx, rejections: &[&Rejection]) -> Result<()> {
+    const COLUMNS: &[&str] = &[
+        "id",
+        "source",
+        "event_type",
+        "user_id",
+        "payload",
+        "signature",
+        "status",
+        "error_message",
+        "ip_address",
+        "processed_at",
+        "created_at",
+    ];
+    let mut rows = Rows::new(COLUMNS, rejections.len());
+    for rejection in rejections {
+        rows.uuid(Uuid::now_v7()).text(CREATORUP).text(rejection.event.as_str()).uuid_or_null(rejection.user_id);
+        rows.json(rejection.payload.clone()).text_or_null(rejection.signature.clone());
+        rows.text(WebhookStatus::Failed.as_str()).text(&rejection.error).text(&rejection.ip);
+        rows.time(rejection.at).time(rejection.at);
+        tx.tally(Metric::Webhooks, &rejection.event.label(WebhookStatus::Failed), rejection.at, 1, 0);
+    }
+    let dialect = tx.dialect();
+    asked(rows.insert(tx.connection(), dialect, "webhook_logs", "")).await
+}
+
+/// What became of a webhook.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fate {
+    /// Its log.
+    pub id: Uuid,
+    /// `Processed` or `Failed`.
+    pub status: WebhookStatus,
+    /// What applying it did.
+    pub response: Option<Json>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// Writes what became of webhooks, as a set. One that is processed stays so; one that failed may be processed later.
+pub async fn settle(tx: &mut WriteTx, fates: &[&Fate], now: Instant) -> Result<()> {
+    let mut left: Vec<&Fate> = fates.to_vec();
+    for from in [WebhookStatus::Received, WebhookStatus::Failed] {
+        left.retain(|fate| fate.status != from);
+        if left.is_empty() {
+            return Ok(());
+        }
+        let moved = settle_from(tx, &left, from, now).await?;
+        left.retain(|fate| !moved.contains(&fate.id));
+    }
+    Ok(())
+}
+
+async fn settle_from(tx: &mut WriteTx, fates: &[&Fate], from: WebhookStatus, now: Instant) -> Result<Vec<Uuid>> {
+    let mut rows = Rows::new(&["id", "status", "response", "error_message", "processed_at"], fates.len());
+    for fate in fates {
+        rows.uuid(fate.id).text(fate.status.as_str()).json(fate.response.clone());
+        rows.text_or_null(fate.error.clone()).time(now);
+    }
+    let update = format!(
+        "UPDATE webhook_logs SET status = fate.status, response = fate.response, error_message = fate.error_message, \
+         processed_at = fate.processed_at FROM fate WHERE webhook_logs.id = fate.id AND webhook_logs.status = '{}' \
+         RETURNING webhook_logs.id, webhook_logs.event_type, webhook_logs.status, webhook_logs.created_at",
+        from.as_str()
+    );
+    let dialect = tx.dialect();
+    let moved = asked(rows.query(tx.connection(), dialect, "fate", &update)).await?;
+    let mut ids = Vec::with_capacity(moved.len());
+    for row in &moved {
+        let (event_type, status): (String, String) = (column(row, "event_type")?, column(row, "status")?);
+        let created_at: DateTime<Utc> = column(row, "created_at")?;
+        tx.tally(Metric::Webhooks, &format!("{event_type}.{}", from.as_str()), created_at, -1, 0);
+        tx.tally(Metric::Webhooks, &format!("{event_type}.{status}"), created_at, 1, 0);
+        ids.push(column(row, "id")?);
+    }
+    Ok(ids)
+}
+
+/// The log of that id.
+pub async fn find<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<Option<WebhookLog>> {
+    asked(Entity::find_by_id(id).one(connection)).await?.map(WebhookLog::try_from).transpose()
+}
+
+/// A page of logs, newest first, with one more than asked for when there are more.
+pub async fn list<C: ConnectionTrait>(connection: &C, filter: &WebhookFilter, page: &Page) -> Result<Vec<WebhookLog>> {
+    let mut query = Entity::find().order_by_desc(Column::Id).limit(u64::from(page.size) + 1);
+    if let Some(after) = &page.after {
+        query = query.filter(Column::Id.lt(after.id));
+    }
+    if let Some(status) = filter.status {
+        // A literal and not a bound value: only so does a planner see that the partial index of failed ones serves.
+        query = query.filter(Expr::cust(format!("status = '{}'", status.as_str())));
+    }
+    if let Some(event_type) = &filter.event_type {
+        query = query.filter(Column::EventType.eq(event_type));
+    }
+    if let Some(source) = &filter.source {
+        query = query.filter(Column::Source.eq(source));
+    }
+    if let Some(user_id) = filter.user_id {
+        query = query.filter(Column::UserId.eq(user_id));
+    }
+    asked(query.all(connection)).await?.into_iter().map(WebhookLog::try_from).collect()
+}
+
+/// Forgets keys that came before `before`, `most` at most, and says how many. A delivery that comes again later than
+/// that is taken for a new one.
+pub async fn prune_receipts(tx: &mut WriteTx, before: Instant, most: u64) -> Result<u64> {
+    let prune = tx.dialect().statement(
+        "DELETE FROM webhook_receipts WHERE (delivery_key, source) IN (SELECT delivery_key, source \
+         FROM webhook_receipts WHERE received_at < $1 ORDER BY received_at LIMIT $2)",
+        [before.into(), (most as i64).into()],
+    );
+    Ok(asked(tx.connection().execute_raw(prune)).await?.rows_affected())
+}
+
+impl TryFrom<Model> for WebhookLog {
+    type Error = crate::model::Error;
+
+    fn try_from(row: Model) -> Result<WebhookLog> {
+        Ok(WebhookLog {
+            status: super::row::word("webhook_logs.status", &row.status, WebhookStatus::parse)?,
+            id: row.id,
+            source: row.source,
+            event_type: row.event_type,
+            user_id: row.user_id,
+            payload: row.payload,
+            signature: row.signature,
+            response: row.response,
+            error_message: row.error_message,
+            ip_address: row.ip_address,
+            processed_at: row.processed_at,
+            created_at: row.created_at,
+        })
+    }
+}
+
+fn column<T: sea_orm::TryGetable>(row: &QueryResult, name: &str) -> Result<T> {
+    let read: Result<T, DbErr> = row.try_get("", name);
+    read.map_err(super::fault)
+}
