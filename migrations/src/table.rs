@@ -76,6 +76,30 @@ pub async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(),
     Ok(())
 }
 
+/// Unix seconds of a time, as a whole number.
+pub fn unix_seconds(manager: &SchemaManager<'_>, time: &str) -> String {
+    match manager.get_database_backend() {
+        DbBackend::Sqlite => format!("CAST(strftime('%s', {time}) AS BIGINT)"),
+        _ => format!("CAST(floor(extract(epoch FROM {time})) AS BIGINT)"),
+    }
+}
+
+/// `YYYY-MM` of a time.
+pub fn month_of(manager: &SchemaManager<'_>, time: &str) -> String {
+    match manager.get_database_backend() {
+        DbBackend::Sqlite => format!("strftime('%Y-%m', {time})"),
+        _ => format!("to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM')"),
+    }
+}
+
+/// Unix seconds of the first instant of a month written `YYYY-MM`.
+pub fn unix_month(manager: &SchemaManager<'_>, month: &str) -> String {
+    match manager.get_database_backend() {
+        DbBackend::Sqlite => format!("CAST(strftime('%s', {month} || '-01') AS BIGINT)"),
+        _ => format!("CAST(extract(epoch FROM to_date({month}, 'YYYY-MM')) AS BIGINT)"),
+    }
+}
+
 /// Runs statements that tune a table where the database has such a thing.
 pub async fn run_on_postgres(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(), DbErr> {
     match manager.get_database_backend() {

@@ -105,6 +105,8 @@ impl Hub {
                 Box::pin(async move {
                     let user = storage::user::find(tx.reader(), *id).await?.ok_or(Error::NotFound { what: "user" })?;
                     keep_an_admin(tx, &user).await?;
+                    storage::user::hold(tx, &[*id]).await?;
+                    storage::usage::uncount(tx, *id).await?;
                     if !storage::user::delete(tx, *id).await? {
                         // Another hub was faster, and told everybody.
                         return Err(Error::NotFound { what: "user" });
