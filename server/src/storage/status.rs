@@ -89,16 +89,16 @@ pub async fn status(options: &Options) -> Result<Status> {
     }
     Ok(Status {
         backend: dialect.name(),
-        version: one(&read, dialect, *dialect.pick(&VERSION)).await?,
+        version: one(&read, dialect, dialect.pick::<&str>(&VERSION)).await?,
         round_trip,
         pool_size: options.read_connections,
         connections: match dialect.pick(&CONNECTIONS) {
             Some(sql) => Some(one(&read, dialect, sql).await?),
             None => None,
         },
-        bytes: one(&read, dialect, *dialect.pick(&DATABASE_BYTES)).await?,
+        bytes: one(&read, dialect, dialect.pick::<&str>(&DATABASE_BYTES)).await?,
         // A SQLite without its page statistics cannot say; that is no reason to say nothing else.
-        queue_bytes: one(&read, dialect, *dialect.pick(&QUEUE_BYTES)).await.ok(),
+        queue_bytes: one(&read, dialect, dialect.pick::<&str>(&QUEUE_BYTES)).await.ok(),
         tables,
     })
 }
@@ -108,7 +108,7 @@ pub async fn queue_bytes(read: &DatabaseConnection, dialect: Dialect) -> Result<
     if !dialect.is_shared() {
         return Ok(None);
     }
-    one(read, dialect, *dialect.pick(&QUEUE_BYTES)).await.map(Some)
+    one(read, dialect, dialect.pick::<&str>(&QUEUE_BYTES)).await.map(Some)
 }
 
 async fn one<T: TryGetable>(connection: &DatabaseConnection, dialect: Dialect, sql: &str) -> Result<T> {
