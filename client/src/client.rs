@@ -12,6 +12,8 @@ pub type UserSyncClient = v1::user_sync_service_client::UserSyncServiceClient<Hu
 pub type MembershipClient = v1::membership_service_client::MembershipServiceClient<Hub>;
 /// Stub of `UsageService`.
 pub type UsageClient = v1::usage_service_client::UsageServiceClient<Hub>;
+/// Stub of `QueueService`.
+pub type QueueClient = v1::queue_service_client::QueueServiceClient<Hub>;
 /// Stub of `UserService`.
 pub type UsersClient = v1::user_service_client::UserServiceClient<Hub>;
 /// Stub of `WebhookService`.
@@ -85,6 +87,8 @@ impl Client {
         usage: UsageClient;
         /// Administration of users.
         users: UsersClient;
+        /// Administration of the event queue.
+        queue: QueueClient;
         /// The webhooks CreatorUp sends, and what became of them.
         webhooks: WebhooksClient;
         /// Whether the hub serves.

@@ -3,6 +3,7 @@
 //! The real environment wins over `.env.<UPBRIDGE_ENV>`, that over `.env.local`, that over `.env`. Every problem is
 //! reported at once and names its variable, never its value.
 
+mod client;
 mod creatorup;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use crate::queue;
 use crate::storage;
 use crate::storage::job::Keep;
 use crate::telemetry::{Format, LogOptions};
+pub use client::ClientConfig;
 
 /// Where the hub keeps what it makes by itself, relative to the working directory.
 const DATA: &str = "data";
@@ -139,8 +141,9 @@ impl Config {
     pub fn read(variables: &BTreeMap<String, String>, data: &Path) -> Result<Config, Problems> {
         let mut reader = Reader { variables, problems: Vec::new(), made: BTreeMap::new(), data };
         for name in variables.keys().filter(|name| name.starts_with("UPBRIDGE_")) {
-            // UPBRIDGE_URL is what clients and examples read; a shell may well export it.
-            if !["UPBRIDGE_ENV", "UPBRIDGE_URL"].contains(&name.as_str()) {
+            // What clients, commands and examples read; a shell may well export it.
+            const FOR_CLIENTS: [&str; 3] = ["UPBRIDGE_URL", "UPBRIDGE_TOKEN", "UPBRIDGE_PASSWORD"];
+            if name != "UPBRIDGE_ENV" && !FOR_CLIENTS.contains(&name.as_str()) {
                 reader.problem::<()>(name, "is not a variable of the hub");
             }
         }
@@ -288,6 +291,7 @@ pub fn variable(name: &str) -> anyhow::Result<Option<String>> {
     Ok(gather()?.remove(name))
 }
 
+/// The variables of this process and of the `.env` files.
 fn gather() -> anyhow::Result<BTreeMap<String, String>> {
     // An empty value counts as unset, so that it hides nothing a weaker source sets.
     let process: BTreeMap<String, String> = std::env::vars().filter(|(_, value)| !value.is_empty()).collect();

@@ -115,7 +115,7 @@ pub async fn run(
 
     let address = listener.local_addr()?;
     let handle = Handle::new();
-    let drain = drain(shutdown, health, handle.clone(), config.drain_timeout);
+    let drain = drain(shutdown, health, hub.clone(), handle.clone(), config.drain_timeout);
     tracing::info!(%address, tls = config.tls.is_some(), database = hub.store().dialect().name(), "the hub is serving");
     let (served, ()) = tokio::join!(serve(&config, listener, app, handle), drain);
     served?;
@@ -144,10 +144,17 @@ async fn welcome(hub: &Hub, config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn drain(shutdown: CancellationToken, health: Arc<health::Health>, handle: Handle<SocketAddr>, bound: Duration) {
+async fn drain(
+    shutdown: CancellationToken,
+    health: Arc<health::Health>,
+    hub: Arc<Hub>,
+    handle: Handle<SocketAddr>,
+    bound: Duration,
+) {
     shutdown.cancelled().await;
     tracing::info!(seconds = bound.as_secs(), "stopping: no new connections, calls in flight may finish");
     health.stop().await;
+    hub.stopping().cancel();
     handle.graceful_shutdown(Some(bound));
 }
 

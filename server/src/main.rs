@@ -1,5 +1,6 @@
 //! The `upbridge` command.
 
+mod command;
 mod sign;
 
 use std::net::{SocketAddr, TcpListener};
@@ -15,6 +16,8 @@ use upbridge_server::config::Config;
 use upbridge_server::domain::Hub;
 use upbridge_server::model::clock::SystemClock;
 use upbridge_server::{http, storage, telemetry};
+
+use crate::command::print;
 
 /// SQLite allocates through it as well, because the crate overrides `malloc`.
 #[global_allocator]
@@ -45,6 +48,8 @@ enum Command {
     Seed,
     /// Make the monthly sums anew from the usage ledger.
     RebuildUsage,
+    Queue(command::queue::Queue),
+    DbStatus(command::database::DbStatus),
     /// Print the signature of a webhook's body, and the curl line that sends it.
     Sign(sign::Sign),
     /// Print the OpenAPI document of the contract.
@@ -118,6 +123,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
             None => print(document),
         };
     }
+    if let Command::Queue(queue) = command {
+        return queue.run().await;
+    }
     if let Command::Sign(command) = command {
         return print(&sign::sign(&command, chrono::Utc::now().timestamp())?);
     }
@@ -153,7 +161,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
             })
             .await
         }
-        Command::Openapi { .. } | Command::Sign(_) => unreachable!("answered above, without a configuration"),
+        Command::DbStatus(status) => status.run(&config.store_options()).await,
+        Command::Openapi { .. } | Command::Queue(_) | Command::Sign(_) => {
+            unreachable!("answered above, without a configuration")
+        }
     }
 }
 
@@ -242,13 +253,4 @@ async fn with_hub(config: &Config, work: impl AsyncFnOnce(&Hub) -> anyhow::Resul
     stop.cancel();
     hub.store().close().await;
     done
-}
-
-/// Data goes to standard output; a reader that has gone is no error of ours.
-fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::Write;
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
 }

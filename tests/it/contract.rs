@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use prost_reflect::{DescriptorPool, FieldDescriptor, MethodDescriptor};
 use upbridge_proto::schema::{Schema, pool};
-use upbridge_server::model::{Reason, membership, user};
+use upbridge_server::model::{Reason, job, membership, transition, user};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
@@ -140,7 +140,7 @@ fn every_part_of_the_contract_has_a_comment() {
 }
 
 /// Streams of requests have no form in HTTP/JSON.
-const WITHOUT_ROUTE: &[&str] = &["RecordUsageStream"];
+const WITHOUT_ROUTE: &[&str] = &["RecordUsageStream", "MonitorQueue"];
 
 #[test]
 fn every_rpc_has_a_route_a_policy_and_a_test() {
@@ -205,5 +205,8 @@ fn the_model_and_the_contract_have_the_same_words() {
         "SubscriptionStatus" = membership::SubscriptionStatus,
         "AccessReason" = membership::AccessReason,
         "ErrorReason" = Reason,
+        "JobKind" = job::JobKind,
+        "JobState" = job::JobState,
+        "JobStep" = transition::JobStep,
     );
 }

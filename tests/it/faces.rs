@@ -16,7 +16,15 @@ use upbridge_proto::schema::Schema;
 
 use crate::harness::{RawClient, Setup, TestDatabase, TestHub, eventually, frame, keyed, usage};
 
-const SERVICES: [&str; 5] = ["AuthService", "MembershipService", "UsageService", "UserService", "UserSyncService"];
+const SERVICES: [&str; 7] = [
+    "AuthService",
+    "MembershipService",
+    "QueueService",
+    "UsageService",
+    "UserService",
+    "UserSyncService",
+    "WebhookService",
+];
 const PLANS: &str = "/api/v1/client/membership/plans";
 const LIST_PLANS: &str = "/upbridge.v1.MembershipService/ListPlans";
 /// Nothing a test waits for takes this long.

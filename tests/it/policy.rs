@@ -99,6 +99,7 @@ fn path(template: &str, id: &str) -> String {
     let fill = |segment: &str| match segment {
         "{plan_id}" => "1".to_owned(),
         "{feature}" => "local_rendering".to_owned(),
+        "{kind}" => "probe".to_owned(),
         variable if variable.starts_with('{') => id.to_owned(),
         literal => literal.to_owned(),
     };

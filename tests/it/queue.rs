@@ -1,6 +1,9 @@
 //! The event queue: what a worker promises, on a real store, with handlers the test holds.
 
+mod admin;
+mod command;
 mod days;
 mod history;
 mod shop;
+mod store;
 mod worker;

@@ -82,6 +82,21 @@ impl Hub {
         Ok(SignedIn { user: known.user.clone(), session_id: verified.session_id, expires_at: verified.expires_at })
     }
 
+    /// Whether an administrator whose call goes on and on may still look.
+    pub(super) async fn admit_still(&self, ctx: &Ctx) -> Result<()> {
+        let signed_in = ctx.signed_in()?;
+        let over = || Error::unauthenticated(Reason::SessionRevoked, "the session is over");
+        let known = self.known(signed_in.user.id).await?.ok_or_else(over)?;
+        let expired = signed_in.expires_at <= self.now();
+        if expired || known.user.status != UserStatus::Active || known.ended_sessions.contains(&signed_in.session_id) {
+            return Err(over());
+        }
+        match known.user.role {
+            Role::Admin => Ok(()),
+            _ => Err(Error::denied(Reason::PrincipalNotAllowed, "this caller may not use this method")),
+        }
+    }
+
     fn is_service_key(&self, key: &str) -> bool {
         self.service_key.as_deref().is_some_and(|ours| bool::from(ours.as_bytes().ct_eq(key.as_bytes())))
     }

@@ -8,7 +8,9 @@ pub mod housekeeping;
 mod ledger;
 pub mod limit;
 pub mod membership;
+pub mod monitor;
 mod password;
+pub mod queue;
 mod token;
 pub mod usage;
 pub mod user;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::model::creatorup::CreatorUp;
@@ -71,6 +74,7 @@ pub struct Hub {
     sync_batch_size: u64,
     usage: Lane<ledger::UsageBatch>,
     accesses: Lane<user_sync::AccessBatch>,
+    stopping: CancellationToken,
     webhooks: webhook::Webhooks,
 }
 
@@ -111,6 +115,7 @@ impl Hub {
             passwords: Passwords::new(),
             service_key: rules.service_key,
             limits: Limits::new(rules.limits),
+            stopping: CancellationToken::new(),
             creatorup: rules.creatorup,
             sync_batch_size: rules.sync_batch_size,
             store,
@@ -132,6 +137,11 @@ impl Hub {
     /// The rate limits.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Cancelled when the hub is about to stop: answers that stream end with it, so that nobody waits for them.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
     }
 
     /// The store, for health checks.

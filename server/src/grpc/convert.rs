@@ -32,6 +32,11 @@ pub fn value<T: Copy>(all: &[T], number: i32) -> Option<T> {
     all.get(usize::try_from(number).ok()?.checked_sub(1)?).copied()
 }
 
+/// The value of a number that must be one; `field` names it should the codec have let another through.
+pub fn known<T: Copy>(all: &[T], number: i32, field: &'static str) -> Result<T> {
+    value(all, number).ok_or_else(|| Error::invalid(field, "must be a known value"))
+}
+
 /// A UUID the codec has checked; `field` names it should it be none all the same.
 pub fn uuid(text: &str, field: &'static str) -> Result<Uuid> {
     Uuid::parse_str(text).map_err(|_| Error::invalid(field, "must be a UUID"))

@@ -7,6 +7,7 @@ mod auth;
 mod convert;
 pub mod gate;
 mod membership;
+mod queue;
 mod status;
 mod usage;
 mod user;
@@ -19,6 +20,7 @@ use tonic::service::RoutesBuilder;
 use tonic_health::server::HealthReporter;
 use upbridge_proto::v1::auth_service_server::AuthServiceServer;
 use upbridge_proto::v1::membership_service_server::MembershipServiceServer;
+use upbridge_proto::v1::queue_service_server::QueueServiceServer;
 use upbridge_proto::v1::usage_service_server::UsageServiceServer;
 use upbridge_proto::v1::user_service_server::UserServiceServer;
 use upbridge_proto::v1::user_sync_service_server::UserSyncServiceServer;
@@ -39,6 +41,7 @@ struct Door {
 pub const SERVICES: &[&str] = &[
     "upbridge.v1.AuthService",
     "upbridge.v1.MembershipService",
+    "upbridge.v1.QueueService",
     "upbridge.v1.UsageService",
     "upbridge.v1.UserService",
     "upbridge.v1.UserSyncService",
@@ -68,6 +71,7 @@ pub fn routes(
     serve!(
         AuthServiceServer,
         MembershipServiceServer,
+        QueueServiceServer,
         UsageServiceServer,
         UserServiceServer,
         UserSyncServiceServer,

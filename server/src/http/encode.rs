@@ -51,6 +51,14 @@ pub fn envelope(message: MessageId, data: Option<usize>, bytes: &[u8], casing: C
     Ok(printer.out)
 }
 
+/// An encoded `message` without an envelope.
+pub fn plain(message: MessageId, bytes: &[u8], casing: Casing) -> Result<Vec<u8>, Corrupt> {
+    let out = Vec::with_capacity(bytes.len() * 3);
+    let mut printer = Printer { schema: Schema::get(), casing, out, found: Vec::with_capacity(64) };
+    printer.message(message, bytes)?;
+    Ok(printer.out)
+}
+
 struct Printer<'a> {
     schema: &'static Schema,
     casing: Casing,

@@ -123,6 +123,14 @@ where
     })
 }
 
+/// A message as this face prints it, without an envelope and in snake_case, for the command line.
+pub fn to_json<M: prost::Message + prost::Name>(message: &M) -> String {
+    let bytes = message.encode_to_vec();
+    let id = upbridge_proto::schema::Schema::get().message(&M::full_name());
+    let text = id.and_then(|id| encode::plain(id, &bytes, casing::Casing::Snake).ok());
+    text.and_then(|text| String::from_utf8(text).ok()).unwrap_or_default()
+}
+
 struct Face<S> {
     grpc: S,
     options: Options,

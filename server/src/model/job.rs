@@ -172,6 +172,51 @@ impl Job {
     }
 }
 
+/// A job with what its worker does not need to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobView {
+    /// The job.
+    pub job: Job,
+    /// Where it stands.
+    pub state: JobState,
+    /// Lower goes first.
+    pub priority: i32,
+    /// When it may run; absent when it is over.
+    pub run_at: Option<Instant>,
+    /// When its last claim was.
+    pub started_at: Option<Instant>,
+    /// When it was over.
+    pub finished_at: Option<Instant>,
+    /// Who has it.
+    pub worker_id: Option<Uuid>,
+}
+
+/// Which jobs are listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Only in this state.
+    pub state: Option<JobState>,
+    /// Only of this kind.
+    pub kind: Option<JobKind>,
+    /// Only of this key.
+    pub key: Option<String>,
+    /// Only those asked for before this one.
+    pub before: Option<Uuid>,
+}
+
+/// Which dead letters are driven again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redrive {
+    /// Only this one.
+    pub id: Option<Uuid>,
+    /// Only of this kind.
+    pub kind: Option<JobKind>,
+    /// Only of this key.
+    pub key: Option<String>,
+    /// How many at most, oldest first.
+    pub most: u64,
+}
+
 /// How a try ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {

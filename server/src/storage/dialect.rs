@@ -250,6 +250,14 @@ impl Dialect {
         }
     }
 
+    /// Milliseconds since the instant in a column, by the database's clock.
+    pub fn millis_since(self, column: &str) -> String {
+        match self {
+            Dialect::Sqlite => format!("CAST((julianday('now') - julianday({column})) * 86400000 AS BIGINT)"),
+            Dialect::Postgres => format!("CAST(EXTRACT(EPOCH FROM now() - {column}) * 1000 AS BIGINT)"),
+        }
+    }
+
     /// An instant so long ago, by the database's clock.
     pub fn ago(self, time: Duration) -> String {
         match self {

@@ -17,6 +17,7 @@ pub mod plan;
 mod row;
 mod rows;
 pub mod session;
+pub mod status;
 pub mod subscription;
 pub mod sync_event;
 pub mod tally;
@@ -89,6 +90,7 @@ impl Store {
             ready: tokio::sync::Notify::new(),
             announce: tokio::sync::Notify::new(),
             cancelled: Mutex::default(),
+            feed: job::Feed::default(),
         });
         for (kind, turn) in job::first_turns(&read, dialect).await? {
             common.turns.reached(kind, turn);
@@ -129,6 +131,11 @@ impl Store {
     /// Jobs that were called off since the last call and may be running here.
     pub fn take_cancelled(&self) -> Vec<Uuid> {
         std::mem::take(&mut self.common.cancelled.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What this hub does to jobs from now on, for those who watch.
+    pub fn job_feed(&self) -> &job::Feed {
+        &self.common.feed
     }
 
     /// Opens a lane: writes of one kind that are made as a set, whoever asked for them.
@@ -181,9 +188,16 @@ pub fn fault(error: DbErr) -> Error {
     if dialect::is_unavailable(&error) { Error::unavailable(&error) } else { Error::internal(&error) }
 }
 
-/// A deadlock or a serialization failure with another hub: the same transaction may succeed at once.
+/// A deadlock or a serialization failure with another hub, or a job that became ready as another hub enqueued its
+/// unique key: the same transaction may succeed at once.
 fn is_conflict(error: &Error) -> bool {
-    matches!(error, Error::Unavailable { context } if context.contains("deadlock detected") || context.contains("could not serialize"))
+    match error {
+        Error::Unavailable { context } => {
+            context.contains("deadlock detected") || context.contains("could not serialize")
+        }
+        Error::Internal { context } => context.contains("waiting_job_is_unique"),
+        _ => false,
+    }
 }
 
 /// What a failed insert or update means: a broken unique constraint is the field it protects.

@@ -14,12 +14,6 @@ use crate::model::event::{Event, EventStatus, NewEvent};
 use crate::model::tally::Metric;
 use crate::model::{Error, Instant, Json, Result};
 
-/// What CreatorUp is to be told, and not what it told: an event that came by webhook has the id of its log row, and is
-/// settled by the job that applies it. Literals and not bound values: only so does a planner see that the partial index
-/// holds all it needs.
-const OUTWARD: &str = "sync_events.event_type <> 'usage_sync' AND NOT EXISTS (SELECT 1 FROM webhook_logs \
-                       WHERE webhook_logs.id = sync_events.id)";
-
 /// Adds events; only [`WriteTx::commit`] calls this, so an event never stands without its write.
 pub(super) async fn insert(tx: &mut WriteTx, events: Vec<(Uuid, NewEvent)>) -> Result<(), DbErr> {
     const COLUMNS: &[&str] = &[
@@ -116,14 +110,19 @@ fn count_moves(tx: &mut WriteTx, moved: &[QueryResult], from: EventStatus) -> Re
     Ok(())
 }
 
+/// What came by webhook is not to be told to CreatorUp: its own job settles it.
+const IS_OURS: &str = "NOT EXISTS (SELECT 1 FROM webhook_logs WHERE webhook_logs.id = sync_events.id)";
+
 /// The pending events of a user that a push of the user settles, oldest first.
 pub async fn pending<C: ConnectionTrait>(connection: &C, user_id: Uuid, most: u64) -> Result<Vec<Uuid>> {
+    // A literal and not a bound value: only so does a planner see that the partial index holds all it needs.
     let query = Entity::find()
         .select_only()
         .column(Column::Id)
         .filter(Column::UserId.eq(user_id))
-        .filter(Expr::cust(OUTWARD))
+        .filter(Expr::cust("event_type <> 'usage_sync'"))
         .filter(Column::Status.eq(EventStatus::Pending.as_str()))
+        .filter(Expr::cust(IS_OURS))
         .order_by_asc(Column::Id)
         .limit(most);
     asked(query.into_tuple().all(connection)).await
@@ -137,9 +136,10 @@ pub async fn unsettled(tx: &WriteTx, users: &[Uuid]) -> Result<HashMap<Uuid, (Uu
     }
     let query = format!(
         "SELECT user_id, id, status FROM (SELECT sync_events.user_id, sync_events.id, sync_events.status, \
-         ROW_NUMBER() OVER (PARTITION BY sync_events.user_id ORDER BY sync_events.id DESC) AS place \
-         FROM asked_for JOIN sync_events ON sync_events.user_id = asked_for.user_id \
-         WHERE {OUTWARD} AND sync_events.status <> 'completed') AS unsettled WHERE place = 1"
+                 ROW_NUMBER() OVER (PARTITION BY sync_events.user_id ORDER BY sync_events.id DESC) AS place \
+                 FROM asked_for JOIN sync_events ON sync_events.user_id = asked_for.user_id \
+                 WHERE sync_events.event_type <> 'usage_sync' AND sync_events.status <> 'completed' AND {IS_OURS}) \
+         AS unsettled WHERE place = 1"
     );
     let rows = asked(asked_for.query(tx.reader(), tx.dialect(), "asked_for", &query)).await?;
     let read = |row: &QueryResult| -> Result<(Uuid, Uuid, String), DbErr> {

@@ -6,7 +6,7 @@ use sea_orm::{DatabaseTransaction, DbErr};
 use uuid::Uuid;
 
 use super::dialect::Dialect;
-use super::job::turn::Turns;
+use super::job::{Feed, turn::Turns};
 use super::{job, sync_event, tally};
 use crate::model::Instant;
 use crate::model::event::NewEvent;
@@ -28,6 +28,8 @@ pub(super) struct Common {
     pub announce: tokio::sync::Notify,
     /// Jobs that were called off and may be running here.
     pub cancelled: Mutex<Vec<Uuid>>,
+    /// Told what happens to jobs.
+    pub feed: Feed,
 }
 
 /// A write in progress. It may share its transaction with the writes of other callers.

@@ -205,7 +205,8 @@ async fn attempt(connection: &DatabaseConnection, common: &Arc<Common>, group: &
         }
         Err(error) => {
             dialect.discard(connection).await;
-            Attempt::Failed(fault(error))
+            let error = fault(error);
+            if is_conflict(&error) { Attempt::Spoiled(error) } else { Attempt::Failed(error) }
         }
     }
 }

@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::super::dialect::Dialect;
 use super::super::rows::Rows;
 use super::super::{WriteTx, asked};
-use super::{JOB, count_moves, read_job, read_kind, read_kinds};
+use super::{JOB, MOVED, count_moves, read_job, read_kind, read_kinds, tell, tell_moved};
 use crate::model::job::{Job, JobKind, JobState};
+use crate::model::transition::{JobStep, Transition};
 use crate::model::{Instant, Result};
 
 /// Rounds of one claim: each round sets aside jobs of keys that are busy, so that they hold up nobody else.
@@ -120,26 +121,31 @@ async fn admit(tx: &mut WriteTx, candidates: Vec<Candidate>) -> Result<(Vec<Cand
     }))
 }
 
-/// How many of each key run now: counted from the leases themselves, under a lock on the key where other hubs could
-/// be claiming too.
-pub(super) async fn running(
-    tx: &mut WriteTx,
-    keys: &BTreeSet<(JobKind, String)>,
-) -> Result<HashMap<(JobKind, String), i64>> {
-    let wanted = || {
-        let mut rows = Rows::new(&["kind", "queue_key"], keys.len());
-        keys.iter().for_each(|(kind, key)| {
-            rows.text(kind.as_str()).text(key);
-        });
-        rows
-    };
+/// Takes a lock on each key until the transaction ends, where other hubs could be claiming or ending jobs of it.
+pub(super) async fn lock_keys(tx: &mut WriteTx, keys: &BTreeSet<(JobKind, String)>) -> Result<()> {
     let dialect = tx.dialect();
     if let Some(lock) = dialect.lock_keys() {
-        asked(wanted().query(tx.connection(), dialect, "wanted", lock)).await?;
+        asked(key_rows(keys).query(tx.connection(), dialect, "wanted", lock)).await?;
     }
+    Ok(())
+}
+
+/// The keys as rows of a statement.
+pub(super) fn key_rows(keys: &BTreeSet<(JobKind, String)>) -> Rows {
+    let mut rows = Rows::new(&["kind", "queue_key"], keys.len());
+    for (kind, key) in keys {
+        rows.text(kind.as_str()).text(key);
+    }
+    rows
+}
+
+/// How many of each key run now: counted from the leases themselves, under a lock on the key.
+async fn running(tx: &mut WriteTx, keys: &BTreeSet<(JobKind, String)>) -> Result<HashMap<(JobKind, String), i64>> {
+    lock_keys(tx, keys).await?;
+    let dialect = tx.dialect();
     let count = "SELECT wanted.kind, wanted.queue_key, (SELECT COUNT(*) FROM jobs WHERE jobs.state = 'running' \
                  AND jobs.kind = wanted.kind AND jobs.queue_key = wanted.queue_key) AS running FROM wanted";
-    let rows = asked(wanted().query(tx.reader(), dialect, "wanted", count)).await?;
+    let rows = asked(key_rows(keys).query(tx.reader(), dialect, "wanted", count)).await?;
     rows.iter()
         .map(|row| {
             let kind: String = row.try_get("", "kind").map_err(super::fault)?;
@@ -158,9 +164,10 @@ async fn hold(tx: &mut WriteTx, held: Vec<Candidate>) -> Result<()> {
         rows.uuid(candidate.id);
     }
     let dialect = tx.dialect();
-    let hold =
-        "UPDATE jobs SET state = 'held' FROM busy WHERE jobs.id = busy.id AND jobs.state = 'ready' RETURNING jobs.id";
-    asked(rows.query(tx.connection(), dialect, "busy", hold)).await?;
+    let hold = "UPDATE jobs SET state = 'held' FROM busy WHERE jobs.id = busy.id AND jobs.state = 'ready' \
+         RETURNING jobs.id, kind, queue_key, attempts, lease";
+    let rows = asked(rows.query(tx.connection(), dialect, "busy", hold)).await?;
+    tell_moved(tx, &rows, JobStep::Held)?;
     count_moves(tx, held.iter().map(|candidate| candidate.kind), JobState::Ready, JobState::Held);
     Ok(())
 }
@@ -186,6 +193,8 @@ async fn lease(tx: &mut WriteTx, worker_id: Uuid, admitted: Vec<Candidate>) -> R
     let places: HashMap<Uuid, usize> = admitted.iter().enumerate().map(|(place, one)| (one.id, place)).collect();
     jobs.sort_by_key(|job| places.get(&job.id).copied());
     count_moves(tx, jobs.iter().map(|job| job.kind), JobState::Ready, JobState::Running);
+    let running = |job| Transition { worker_id: Some(worker_id), ..Transition::of(job, JobStep::Running) };
+    tell(tx, || jobs.iter().map(running).collect());
     let common = tx.common().clone();
     tx.after_commit(move || admitted.iter().for_each(|one| common.turns.reached(one.kind, one.turn)));
     Ok(jobs)
@@ -197,7 +206,7 @@ pub async fn promote(tx: &mut WriteTx, now: Instant) -> Result<u64> {
     let promote = dialect.statement(
         format!(
             "UPDATE jobs SET state = 'ready' WHERE state = 'scheduled' AND id IN (SELECT id FROM jobs \
-             WHERE state = 'scheduled' AND run_at <= $1 ORDER BY run_at LIMIT {PROMOTED} {skip}) RETURNING kind",
+             WHERE state = 'scheduled' AND run_at <= $1 ORDER BY run_at LIMIT {PROMOTED} {skip}) RETURNING {MOVED}",
             skip = dialect.skip_locked()
         ),
         [now.into()],
@@ -205,6 +214,7 @@ pub async fn promote(tx: &mut WriteTx, now: Instant) -> Result<u64> {
     let rows = asked(tx.connection().query_all_raw(promote)).await?;
     let kinds = read_kinds(&rows)?;
     count_moves(tx, kinds, JobState::Scheduled, JobState::Ready);
+    tell_moved(tx, &rows, JobStep::Ready)?;
     Ok(rows.len() as u64)
 }
 

@@ -6,20 +6,28 @@ use sea_orm::{ConnectionTrait, Value};
 use uuid::Uuid;
 
 use super::super::{WriteTx, asked, sync_event};
-use super::settle::insert_finished;
-use super::{JOB, count_moves, free_held, read_job, read_kinds};
-use crate::model::job::{Job, JobKind, JobState, NewJob};
+use super::rescue::fail_events;
+use super::settle::{Finished, insert_finished};
+use super::{JOB, MOVED, count_moves, free_held, read_job, read_kinds, tell_jobs, tell_moved};
+use crate::model::job::{Job, JobKind, JobState, NewJob, Redrive};
+use crate::model::transition::JobStep;
 use crate::model::{Instant, Result};
 
 /// Calls a job off, whatever its state; a worker that has it finds its lease over. `None` when it is no more.
 pub async fn cancel(tx: &mut WriteTx, id: Uuid, now: Instant) -> Result<Option<Job>> {
-    let delete = tx.dialect().statement(format!("DELETE FROM jobs WHERE id = $1 RETURNING state, {JOB}"), [id.into()]);
+    let delete = tx
+        .dialect()
+        .statement(format!("DELETE FROM jobs WHERE id = $1 RETURNING state, started_at, {JOB}"), [id.into()]);
     let Some(row) = asked(tx.connection().query_one_raw(delete)).await? else { return Ok(None) };
     let state: String = row.try_get("", "state").map_err(super::fault)?;
     let job = read_job(&row)?;
     let state = JobState::parse(&state).unwrap_or(JobState::Ready);
     count_moves(tx, [job.kind], state, JobState::Cancelled);
-    insert_finished(tx, [(&job, JobState::Cancelled, job.attempts, None)].into_iter(), now).await?;
+    let started_at = row.try_get("", "started_at").map_err(super::fault)?;
+    let finished = Finished { job: &job, state: JobState::Cancelled, attempts: job.attempts, error: None, started_at };
+    insert_finished(tx, [finished].into_iter(), now).await?;
+    fail_events(tx, std::slice::from_ref(&job), "called off by an administrator", now).await?;
+    tell_jobs(tx, [&job], JobStep::Cancelled);
     if state == JobState::Running {
         tx.stop_handler(job.id);
     }
@@ -30,12 +38,14 @@ pub async fn cancel(tx: &mut WriteTx, id: Uuid, now: Instant) -> Result<Option<J
 }
 
 /// Makes a scheduled job ready now; false when it is not scheduled.
-pub async fn retry_now(tx: &mut WriteTx, id: Uuid) -> Result<bool> {
-    let retry = tx
-        .dialect()
-        .statement("UPDATE jobs SET state = 'ready' WHERE id = $1 AND state = 'scheduled' RETURNING kind", [id.into()]);
+pub async fn retry_now(tx: &mut WriteTx, id: Uuid, now: Instant) -> Result<bool> {
+    let retry = tx.dialect().statement(
+        format!("UPDATE jobs SET state = 'ready', run_at = $2 WHERE id = $1 AND state = 'scheduled' RETURNING {MOVED}"),
+        [id.into(), now.into()],
+    );
     let rows = asked(tx.connection().query_all_raw(retry)).await?;
     count_moves(tx, read_kinds(&rows)?, JobState::Scheduled, JobState::Ready);
+    tell_moved(tx, &rows, JobStep::Ready)?;
     tx.wake_workers();
     Ok(!rows.is_empty())
 }
@@ -69,22 +79,15 @@ pub async fn paused<C: ConnectionTrait>(
     kinds.into_iter().zip(times).map(|(kind, at)| Ok((kind, at?))).collect()
 }
 
-/// Which dead letters are driven again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Redrive {
-    /// Only this one.
-    pub id: Option<Uuid>,
-    /// Only of this kind.
-    pub kind: Option<JobKind>,
-    /// Only of this key.
-    pub key: Option<String>,
-    /// How many at most, oldest first.
-    pub most: u64,
-}
-
 /// Takes dead letters out and enqueues them anew, with all their tries, `spread` apart; their events are pending
-/// again. Answers with the letters.
-pub async fn redrive(tx: &mut WriteTx, which: &Redrive, spread: std::time::Duration, now: Instant) -> Result<Vec<Job>> {
+/// again. Answers with the letters, each with the id it is tried under: a new one, because a worker that had the old
+/// one may still come back with a lease of it.
+pub async fn redrive(
+    tx: &mut WriteTx,
+    which: &Redrive,
+    spread: std::time::Duration,
+    now: Instant,
+) -> Result<Vec<(Job, Uuid)>> {
     let mut filters = vec!["state = 'dead'".to_owned()];
     let mut values: Vec<Value> = vec![(which.most as i64).into()];
     for (column, value) in [
@@ -99,9 +102,10 @@ pub async fn redrive(tx: &mut WriteTx, which: &Redrive, spread: std::time::Durat
     }
     let dialect = tx.dialect();
     let take = dialect.statement(
+        // Without a fence the planner may run the subquery again for each row it deletes, and so delete more than that.
         format!(
-            "DELETE FROM finished_jobs WHERE id IN (SELECT id FROM finished_jobs WHERE {} \
-             ORDER BY state, finished_at, id LIMIT $1 {}) RETURNING {JOB}",
+            "WITH oldest AS MATERIALIZED (SELECT id FROM finished_jobs WHERE {} ORDER BY state, finished_at, id \
+             LIMIT $1 {}) DELETE FROM finished_jobs WHERE id IN (SELECT id FROM oldest) RETURNING {JOB}",
             filters.join(" AND "),
             dialect.skip_locked()
         ),
@@ -112,15 +116,18 @@ pub async fn redrive(tx: &mut WriteTx, which: &Redrive, spread: std::time::Durat
     jobs.sort_by_key(|job| job.id);
     let events: Vec<Uuid> = jobs.iter().filter_map(|job| job.event_id).collect();
     sync_event::reopen(tx, &events, now).await?;
-    for (place, job) in jobs.iter().enumerate() {
+    let mut redriven = Vec::with_capacity(jobs.len());
+    for (place, job) in jobs.into_iter().enumerate() {
         let wait = spread * place as u32;
-        tx.enqueue(NewJob {
+        let again = NewJob {
             unique_key: job.unique_key.clone(),
             run_at: (!wait.is_zero()).then(|| now + wait),
             event_id: job.event_id,
             max_retries: Some(job.max_retries),
             ..NewJob::new(job.kind, job.key.clone(), job.payload.clone(), now)
-        });
+        };
+        redriven.push((job, again.id));
+        tx.enqueue(again);
     }
-    Ok(jobs)
+    Ok(redriven)
 }

@@ -5,41 +5,9 @@ use uuid::Uuid;
 
 use super::super::dialect::Dialect;
 use super::super::{WriteTx, asked};
-use super::{JOB, read_job};
-use crate::model::job::{Job, JobKind, JobState};
+use super::{JOB, read_job, read_kinds};
+use crate::model::job::{JobFilter, JobKind, JobState, JobView};
 use crate::model::{Error, Instant, Result};
-
-/// A job with what its worker does not need to know.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JobView {
-    /// The job.
-    pub job: Job,
-    /// Where it stands.
-    pub state: JobState,
-    /// Lower goes first.
-    pub priority: i32,
-    /// When it may run; absent when it is over.
-    pub run_at: Option<Instant>,
-    /// When its last claim was.
-    pub started_at: Option<Instant>,
-    /// When it was over.
-    pub finished_at: Option<Instant>,
-    /// Who has it.
-    pub worker_id: Option<Uuid>,
-}
-
-/// Which jobs are listed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct JobFilter {
-    /// Only in this state.
-    pub state: Option<JobState>,
-    /// Only of this kind.
-    pub kind: Option<JobKind>,
-    /// Only of this key.
-    pub key: Option<String>,
-    /// Only those asked for before this one.
-    pub before: Option<Uuid>,
-}
 
 /// A page of jobs, newest first.
 pub async fn list<C: ConnectionTrait>(
@@ -80,7 +48,10 @@ pub async fn list<C: ConnectionTrait>(
         let rows = asked(connection.query_all_raw(dialect.statement(sql, values.clone()))).await?;
         found.extend(rows.iter().map(read_view).collect::<Result<Vec<JobView>>>()?);
     }
+    // One that ended between the two statements is in both; what came last is so.
+    found.reverse();
     found.sort_by_key(|view| std::cmp::Reverse(view.job.id));
+    found.dedup_by_key(|view| view.job.id);
     found.truncate(most as usize);
     Ok(found)
 }
@@ -117,6 +88,24 @@ pub async fn oldest_ready<C: ConnectionTrait>(connection: &C, dialect: Dialect) 
     let sql = format!("SELECT created_at FROM ({branches}) AS first_jobs ORDER BY created_at LIMIT 1");
     let row = asked(connection.query_one_raw(dialect.statement(sql, []))).await?;
     row.map(|row| row.try_get("", "created_at").map_err(super::fault)).transpose()
+}
+
+/// How many dead letters are kept, counted up to `most`; no more than QUEUE_REMOVE_ON_FAIL are for long.
+pub async fn count_dead<C: ConnectionTrait>(connection: &C, dialect: Dialect, most: u64) -> Result<i64> {
+    let query = dialect.statement(
+        "SELECT COUNT(*) AS count FROM (SELECT 1 FROM finished_jobs WHERE state = 'dead' LIMIT $1) AS dead_letters",
+        [(most as i64).into()],
+    );
+    let row = asked(connection.query_one_raw(query)).await?;
+    row.map_or(Ok(0), |row| row.try_get("", "count").map_err(super::fault))
+}
+
+/// How many dead letters of each kind are kept.
+pub async fn dead_by_kind<C: ConnectionTrait>(connection: &C, dialect: Dialect) -> Result<Vec<(JobKind, i64)>> {
+    let sql = "SELECT kind, COUNT(*) AS count FROM finished_jobs WHERE state = 'dead' GROUP BY kind";
+    let rows = asked(connection.query_all_raw(dialect.statement(sql, []))).await?;
+    let counts = rows.iter().map(|row| row.try_get("", "count").map_err(super::fault));
+    read_kinds(&rows)?.into_iter().zip(counts).map(|(kind, count)| Ok((kind, count?))).collect()
 }
 
 /// The turn each kind has come to: that of its first ready job.

@@ -11,17 +11,20 @@ mod list;
 mod rescue;
 mod settle;
 pub mod turn;
+mod watch;
 mod worker;
 
 pub use busy::busy_keys;
 pub use claim::{Claim, Standing, claim, look, promote};
-pub use control::{Redrive, cancel, pause, paused, redrive, resume, retry_now};
+pub use control::{cancel, pause, paused, redrive, resume, retry_now};
 pub(super) use list::first_turns;
-pub use list::{JobFilter, JobView, clear, count_waiting, find, list, oldest_ready};
+pub use list::{clear, count_dead, count_waiting, dead_by_kind, find, list, oldest_ready};
 use rescue::free_held;
 pub use rescue::{Rescued, rescue};
 pub use settle::{Keep, Settled, Settlement, settle, trim};
-pub use worker::{beat, leave, sign_on, take_slot};
+pub use watch::{Feed, Watch, snapshot};
+use watch::{MOVED, tell, tell_jobs, tell_moved};
+pub use worker::{beat, leave, sign_on, take_slot, workers};
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -31,6 +34,7 @@ use uuid::Uuid;
 use super::rows::Rows;
 use super::{WriteTx, fault};
 use crate::model::job::{Job, JobKind, JobState, NewJob};
+use crate::model::transition::Transition;
 use crate::model::{Error, Json, Result};
 
 const COLUMNS: &[&str] = &[
@@ -60,6 +64,7 @@ pub(super) async fn insert(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<(), Db
         let dialect = tx.dialect();
         rows.insert(tx.connection(), dialect, "jobs", "").await?;
         count_new(tx, &plain);
+        tell(tx, || plain.iter().map(Transition::enqueued).collect());
     }
     if !unique.is_empty() {
         insert_unique(tx, unique).await?;
@@ -79,6 +84,8 @@ async fn insert_unique(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<(), DbErr>
             }
         }
     }
+    // In one order, so that two hubs that enqueue the same keys never wait for each other.
+    first.sort_by(|one, other| (one.kind, &one.unique_key).cmp(&(other.kind, &other.unique_key)));
     let query = format!(
         "INSERT INTO jobs ({columns}) SELECT {columns} FROM new_job WHERE true ON CONFLICT (kind, unique_key) \
          WHERE unique_key IS NOT NULL AND state <> 'running' DO NOTHING RETURNING id",
@@ -90,6 +97,7 @@ async fn insert_unique(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<(), DbErr>
     let added = added.iter().map(|row| row.try_get("", "id")).collect::<Result<HashSet<Uuid>, DbErr>>()?;
     let (new, merged): (Vec<NewJob>, Vec<NewJob>) = first.into_iter().partition(|job| added.contains(&job.id));
     count_new(tx, &new);
+    tell(tx, || new.iter().map(Transition::enqueued).collect());
     for job in merged {
         let raise = dialect.statement(
             "UPDATE jobs SET priority = $1 WHERE kind = $2 AND unique_key = $3 AND state <> 'running' AND priority > $1",

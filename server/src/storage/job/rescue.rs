@@ -6,10 +6,14 @@ use std::time::Duration;
 use sea_orm::ConnectionTrait;
 
 use super::super::rows::Rows;
+use super::super::sync_event::{self, Fate};
 use super::super::{WriteTx, asked};
-use super::settle::{insert_finished, merge_into_waiting};
-use super::{JOB, count_moves, read_job, read_kinds};
+use super::claim::{key_rows, lock_keys};
+use super::settle::{Finished, insert_finished, merge_into_waiting};
+use super::{JOB, MOVED, count_moves, read_job, read_kinds, tell, tell_jobs, tell_moved};
+use crate::model::event::EventStatus;
 use crate::model::job::{Job, JobKind, JobState};
+use crate::model::transition::{JobStep, Transition};
 use crate::model::{Instant, Result};
 
 /// Jobs one call rescues at most: a bounded transaction, and the next call takes the rest.
@@ -91,6 +95,7 @@ async fn make_ready(tx: &mut WriteTx, jobs: &[Job]) -> Result<u64> {
     let dialect = tx.dialect();
     let rows = asked(rows.query(tx.connection(), dialect, "orphan", ready)).await?;
     count_moves(tx, read_kinds(&rows)?, JobState::Running, JobState::Ready);
+    tell_jobs(tx, jobs, JobStep::Ready);
     Ok(rows.len() as u64)
 }
 
@@ -101,25 +106,43 @@ async fn set_aside(tx: &mut WriteTx, dead: &[Job], now: Instant) -> Result<()> {
     }
     count_moves(tx, dead.iter().map(|job| job.kind), JobState::Running, JobState::Dead);
     let why = "given up: its workers died under it too often";
-    insert_finished(tx, dead.iter().map(|job| (job, JobState::Dead, job.attempts, Some(why))), now).await
+    let finished =
+        |job| Finished { job, state: JobState::Dead, attempts: job.attempts, error: Some(why), started_at: None };
+    insert_finished(tx, dead.iter().map(finished), now).await?;
+    let told = |job| Transition { error: Some(why.to_owned()), ..Transition::of(job, JobStep::Dead) };
+    tell(tx, || dead.iter().map(told).collect());
+    fail_events(tx, dead, why, now).await
+}
+
+/// Fails the events of jobs that are over without their worker's word.
+pub(super) async fn fail_events(tx: &mut WriteTx, jobs: &[Job], why: &str, now: Instant) -> Result<()> {
+    let fate = |job: &Job| {
+        let (status, error) = (EventStatus::Failed, Some(why.to_owned()));
+        Some(Fate { id: job.event_id?, status, retries: job.attempts, response: None, error })
+    };
+    let fates: Vec<Fate> = jobs.iter().filter_map(fate).collect();
+    sync_event::settle(tx, &fates, now).await
 }
 
 /// Makes one held job ready for each of these keys, whose running job just ended.
+///
+/// Under the lock a claim takes: a claim that found the key busy, and so held a job, is over and its job is freed here;
+/// a claim that comes later finds the key free.
 pub async fn free_held(tx: &mut WriteTx, keys: &BTreeSet<(JobKind, String)>) -> Result<()> {
     if keys.is_empty() {
         return Ok(());
     }
-    let mut rows = Rows::new(&["kind", "queue_key"], keys.len());
-    for (kind, key) in keys {
-        rows.text(kind.as_str()).text(key);
-    }
-    let free = "UPDATE jobs SET state = 'ready' WHERE state = 'held' AND id IN (SELECT (SELECT id FROM jobs AS waiting \
-                WHERE waiting.state = 'held' AND waiting.kind = freed.kind AND waiting.queue_key = freed.queue_key \
-                ORDER BY waiting.priority, waiting.turn LIMIT 1) FROM freed) RETURNING kind";
+    lock_keys(tx, keys).await?;
+    let free = format!(
+        "UPDATE jobs SET state = 'ready' WHERE state = 'held' AND id IN (SELECT (SELECT id FROM jobs AS waiting \
+         WHERE waiting.state = 'held' AND waiting.kind = freed.kind AND waiting.queue_key = freed.queue_key \
+         ORDER BY waiting.priority, waiting.turn LIMIT 1) FROM freed) RETURNING {MOVED}"
+    );
     let dialect = tx.dialect();
-    let rows = asked(rows.query(tx.connection(), dialect, "freed", free)).await?;
+    let rows = asked(key_rows(keys).query(tx.connection(), dialect, "freed", &free)).await?;
     if !rows.is_empty() {
         count_moves(tx, read_kinds(&rows)?, JobState::Held, JobState::Ready);
+        tell_moved(tx, &rows, JobStep::Ready)?;
         tx.wake_workers();
     }
     Ok(())

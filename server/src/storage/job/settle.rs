@@ -9,10 +9,11 @@ use uuid::Uuid;
 use super::super::rows::Rows;
 use super::super::sync_event::{self, Fate};
 use super::super::{WriteTx, asked};
-use super::{count_moves, quoted};
+use super::{count_moves, quoted, tell, tell_jobs};
 use crate::model::event::EventStatus;
 use crate::model::job::{Job, JobKind, JobState, Outcome};
 use crate::model::tally::Metric;
+use crate::model::transition::{JobStep, Transition};
 use crate::model::{Instant, Json, Result};
 
 /// Errors remembered of one job.
@@ -55,10 +56,6 @@ pub enum Settled {
 pub async fn settle(tx: &mut WriteTx, settlements: &[&Settlement], keep: Keep, now: Instant) -> Result<Vec<Settled>> {
     let limited = settlements.iter().filter(|one| one.job.kind.rule().per_key.is_some());
     let freed: BTreeSet<(JobKind, String)> = limited.map(|one| (one.job.kind, one.job.key.clone())).collect();
-    if !freed.is_empty() && tx.dialect().lock_keys().is_some() {
-        // The same lock a claim takes: a claim that finds the key busy is seen here, or sees it free.
-        super::claim::running(tx, &freed).await?;
-    }
     let is_over = |one: &&&Settlement| matches!(fate(one), JobState::Done | JobState::Dead);
     let over: Vec<&Settlement> = settlements.iter().filter(is_over).copied().collect();
     let ended = end(tx, &over).await?;
@@ -76,6 +73,13 @@ pub async fn settle(tx: &mut WriteTx, settlements: &[&Settlement], keep: Keep, n
     count_times(tx, settlements, &standing, now);
     super::free_held(tx, &freed).await?;
     Ok(settlements.iter().map(|one| standing.get(&one.job.id).copied().unwrap_or(Settled::Stale)).collect())
+}
+
+fn told(settlement: &Settlement) -> Transition {
+    match error_of(&settlement.outcome) {
+        Some(error) => Transition::failed(&settlement.job, JobStep::Dead, error),
+        None => Transition::of(&settlement.job, JobStep::Done),
+    }
 }
 
 /// The state an outcome leads to.
@@ -117,20 +121,39 @@ async fn keep_finished(tx: &mut WriteTx, over: &[&Settlement], keep: Keep, now: 
     for (state, most) in [(JobState::Done, keep.done), (JobState::Dead, keep.failed)] {
         let ended: Vec<&&Settlement> = over.iter().filter(|one| fate(one) == state).collect();
         count_moves(tx, ended.iter().map(|one| one.job.kind), JobState::Running, state);
+        tell(tx, || ended.iter().map(|one| told(one)).collect());
         let kept = &ended[ended.len().saturating_sub(most as usize)..];
-        let finished = kept.iter().map(|one| {
-            let attempts = one.job.attempts + i32::from(state == JobState::Dead);
-            (&one.job, state, attempts, error_of(&one.outcome))
+        let finished = kept.iter().map(|one| Finished {
+            job: &one.job,
+            state,
+            attempts: one.job.attempts + i32::from(state == JobState::Dead),
+            error: error_of(&one.outcome),
+            // To the microsecond, as the databases keep it.
+            started_at: Some(now - Duration::from_micros(one.took.as_micros() as u64)),
         });
         insert_finished(tx, finished, now).await?;
     }
     Ok(())
 }
 
+/// A job that is over.
+pub(super) struct Finished<'a> {
+    /// As it was handed out.
+    pub job: &'a Job,
+    /// How it ended.
+    pub state: JobState,
+    /// Tries that failed.
+    pub attempts: i32,
+    /// What went wrong last.
+    pub error: Option<&'a str>,
+    /// When its last try began.
+    pub started_at: Option<Instant>,
+}
+
 /// Writes rows of finished jobs. The columns that a worker is not handed are those a finished job has no use for.
 pub(super) async fn insert_finished<'a>(
     tx: &mut WriteTx,
-    finished: impl ExactSizeIterator<Item = (&'a Job, JobState, i32, Option<&'a str>)>,
+    finished: impl ExactSizeIterator<Item = Finished<'a>>,
     now: Instant,
 ) -> Result<()> {
     const COLUMNS: &[&str] = &[
@@ -148,13 +171,14 @@ pub(super) async fn insert_finished<'a>(
         "lease",
         "errors",
         "created_at",
+        "started_at",
         "finished_at",
     ];
     if finished.len() == 0 {
         return Ok(());
     }
     let mut rows = Rows::new(COLUMNS, finished.len());
-    for (job, state, attempts, error) in finished {
+    for Finished { job, state, attempts, error, started_at } in finished {
         rows.uuid(job.id)
             .text(job.kind.as_str())
             .text(&job.key)
@@ -166,7 +190,8 @@ pub(super) async fn insert_finished<'a>(
             .int(attempts)
             .int(job.max_retries)
             .int(job.rescues);
-        rows.bigint(job.lease).json(with_error(job.errors.clone(), error, job, now)).time(job.created_at).time(now);
+        rows.bigint(job.lease).json(with_error(job.errors.clone(), error, job, now)).time(job.created_at);
+        rows.time(started_at).time(now);
     }
     let dialect = tx.dialect();
     asked(rows.insert(tx.connection(), dialect, "finished_jobs", "")).await
@@ -199,6 +224,7 @@ async fn release(tx: &mut WriteTx, job: &Job) -> Result<Settled> {
         return Ok(Settled::Stale);
     }
     count_moves(tx, [job.kind], JobState::Running, JobState::Ready);
+    tell_jobs(tx, [job], JobStep::Ready);
     tx.wake_workers();
     Ok(Settled::Now(JobState::Ready))
 }
@@ -222,6 +248,7 @@ async fn retry(tx: &mut WriteTx, settlement: &Settlement, error: &str, now: Inst
         return Ok(Settled::Stale);
     }
     count_moves(tx, [job.kind], JobState::Running, JobState::Scheduled);
+    tell(tx, || vec![Transition::failed(job, JobStep::Scheduled, error)]);
     tx.wake_workers();
     Ok(Settled::Now(JobState::Scheduled))
 }
@@ -242,6 +269,7 @@ pub(super) async fn merge_into_waiting(tx: &mut WriteTx, job: &Job) -> Result<bo
         return Ok(false);
     }
     count_moves(tx, [job.kind], JobState::Running, JobState::Cancelled);
+    tell_jobs(tx, [job], JobStep::Cancelled);
     Ok(true)
 }
 

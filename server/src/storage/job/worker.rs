@@ -1,17 +1,26 @@
 //! Workers as the database knows them, and whose slot it is.
 
-use sea_orm::ConnectionTrait;
+use std::time::Duration;
+
+use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 use uuid::Uuid;
 
+use super::super::dialect::Dialect;
 use super::super::{WriteTx, asked};
 use crate::model::Result;
+use crate::model::queue::Worker;
+
+/// How long a worker that is not heard of stays on the list, for people to see.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
 /// Makes a worker known. `alone` is true where no other worker can be alive: whoever is listed is gone.
 pub async fn sign_on(tx: &mut WriteTx, id: Uuid, name: &str, alone: bool) -> Result<()> {
     let dialect = tx.dialect();
-    if alone {
-        asked(tx.connection().execute_raw(dialect.statement("DELETE FROM workers", []))).await?;
-    }
+    let gone = match alone {
+        true => "DELETE FROM workers".to_owned(),
+        false => format!("DELETE FROM workers WHERE beat_at < {}", dialect.ago(REMEMBERED)),
+    };
+    asked(tx.connection().execute_raw(dialect.statement(gone, []))).await?;
     let insert = dialect.statement(
         format!(
             "INSERT INTO workers (id, name, started_at, beat_at) VALUES ($1, $2, {now}, {now})",
@@ -33,6 +42,28 @@ pub async fn beat(tx: &mut WriteTx, id: Uuid) -> Result<bool> {
 pub async fn leave(tx: &mut WriteTx, id: Uuid) -> Result<()> {
     let leave = tx.dialect().statement("DELETE FROM workers WHERE id = $1", [id.into()]);
     asked(tx.connection().execute_raw(leave)).await.map(drop)
+}
+
+/// The workers, newest first, with how many jobs each has.
+pub async fn workers<C: ConnectionTrait>(connection: &C, dialect: Dialect) -> Result<Vec<Worker>> {
+    let sql = format!(
+        "SELECT workers.id, name, workers.started_at, beat_at, {age} AS silent_ms, COALESCE(active, 0) AS active \
+         FROM workers LEFT JOIN (SELECT worker_id, COUNT(*) AS active FROM jobs WHERE state = 'running' \
+         GROUP BY worker_id) AS leases ON leases.worker_id = workers.id ORDER BY workers.started_at DESC, workers.id",
+        age = dialect.millis_since("beat_at")
+    );
+    let read = |row: &QueryResult| -> Result<Worker, DbErr> {
+        Ok(Worker {
+            id: row.try_get("", "id")?,
+            name: row.try_get("", "name")?,
+            started_at: row.try_get("", "started_at")?,
+            beat_at: row.try_get("", "beat_at")?,
+            silent: Duration::from_millis(row.try_get::<i64>("", "silent_ms")?.max(0) as u64),
+            active: row.try_get("", "active")?,
+        })
+    };
+    let rows = asked(connection.query_all_raw(dialect.statement(sql, []))).await?;
+    rows.iter().map(|row| read(row).map_err(super::fault)).collect()
 }
 
 /// Takes a slot of something that is done at intervals; true for the one hub that takes it first.

@@ -1,0 +1,25 @@
+//! What commands that call a running hub are told.
+
+use super::{Secret, gather};
+
+/// Where the hub is, and who calls.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// `UPBRIDGE_URL`
+    pub url: String,
+    /// `UPBRIDGE_TOKEN`
+    pub token: Option<Secret>,
+    /// `UPBRIDGE_PASSWORD`
+    pub password: Option<Secret>,
+}
+
+impl ClientConfig {
+    /// Reads the environment of this process and the `.env` files of the working directory.
+    pub fn load() -> anyhow::Result<ClientConfig> {
+        let mut variables = gather()?;
+        let mut secret = |name| variables.remove(name).map(|value| Secret(value.into()));
+        let (token, password) = (secret("UPBRIDGE_TOKEN"), secret("UPBRIDGE_PASSWORD"));
+        let url = variables.remove("UPBRIDGE_URL").unwrap_or_else(|| "http://127.0.0.1:3345".to_owned());
+        Ok(ClientConfig { url, token, password })
+    }
+}
