@@ -11,6 +11,18 @@ pub fn now(manager: &SchemaManager<'_>) -> SimpleExpr {
     }
 }
 
+/// The user in an index of the ledger that something else leads.
+///
+/// PostgreSQL keeps the plan of a statement, and on a young table the index by month serves a lookup by user and key
+/// as well as the one that is made for it; later it would walk all of a member's records. An index of the id's bytes
+/// is found by their comparison alone, and no other is.
+pub fn user_in_index(manager: &SchemaManager<'_>) -> &'static str {
+    match manager.get_database_backend() {
+        DbBackend::Postgres => "uuid_send(user_id)",
+        _ => "user_id",
+    }
+}
+
 /// A required time with the default of this moment.
 pub fn time_now(manager: &SchemaManager<'_>, name: &'static str) -> ColumnDef {
     ColumnDef::new(name).timestamp_with_time_zone().not_null().default(now(manager)).take()
