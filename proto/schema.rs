@@ -221,6 +221,8 @@ pub struct Policy {
     pub service: bool,
     /// The request field that may carry the token instead of a header.
     pub token_field: Option<String>,
+    /// Whether administrators the hub knows already may call while the database is gone.
+    pub without_database: bool,
     /// Whoever signs may call, by a webhook of this event.
     pub webhook: Option<String>,
 }

@@ -4,6 +4,8 @@ use upbridge_proto::v1;
 
 use crate::{Builder, Credentials, Error, Hub};
 
+/// Stub of `AnalyticsService`.
+pub type AnalyticsClient = v1::analytics_service_client::AnalyticsServiceClient<Hub>;
 /// Stub of `AuthService`.
 pub type AuthClient = v1::auth_service_client::AuthServiceClient<Hub>;
 /// Stub of `UserSyncService`.
@@ -77,6 +79,8 @@ impl Client {
     }
 
     stubs! {
+        /// What was synced, what failed, and what is wrong.
+        analytics: AnalyticsClient;
         /// Accounts and sessions.
         auth: AuthClient;
         /// Tokens, profiles, access, and how the copy at CreatorUp stands.

@@ -35,8 +35,8 @@ mod retry;
 
 pub use builder::{Builder, Error};
 pub use client::{
-    AuthClient, Client, HealthClient, MembershipClient, QueueClient, UsageClient, UserSyncClient, UsersClient,
-    WebhooksClient,
+    AnalyticsClient, AuthClient, Client, HealthClient, MembershipClient, QueueClient, UsageClient, UserSyncClient,
+    UsersClient, WebhooksClient,
 };
 pub use credentials::Credentials;
 pub use hub::Hub;

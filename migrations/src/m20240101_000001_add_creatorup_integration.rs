@@ -1,7 +1,6 @@
 //! Users with their CreatorUp fields, the usage ledger, and the record of what has to reach the other side.
 
 use sea_orm_migration::prelude::*;
-use sea_orm_migration::sea_orm::DbBackend;
 
 use crate::table::*;
 
@@ -60,18 +59,6 @@ impl MigrationTrait for Migration {
             manager.drop_table(Table::drop().table(table).to_owned()).await?;
         }
         Ok(())
-    }
-}
-
-/// The user in the indexes by key and by name.
-///
-/// PostgreSQL keeps the plan of a statement, and on a young table the index by month serves a lookup by user and key
-/// as well as the one that is made for it; later it would walk all of a member's records. An index of the id's bytes
-/// is found by their comparison alone, and no other is.
-fn owner(manager: &SchemaManager<'_>) -> &'static str {
-    match manager.get_database_backend() {
-        DbBackend::Postgres => "uuid_send(user_id)",
-        _ => "user_id",
     }
 }
 

@@ -37,6 +37,7 @@ impl MigrationTrait for Migration {
             ],
         )
         .await?;
+        count_what_is_there(manager).await?;
         // Every job leaves a dead row or two within a second; the defaults would let them pile up to a fifth of a large
         // table before they are swept.
         run_on_postgres(
@@ -144,4 +145,35 @@ fn tallies() -> TableCreateStatement {
         .col(ColumnDef::new("amount").big_integer().not_null())
         .primary_key(Index::create().col("metric").col("span").col("starts_at").col("label").col("shard"))
         .take()
+}
+
+/// What was written before there were running counts. Shard 0 counts it; any shard would do.
+async fn count_what_is_there(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
+    let insert = "INSERT INTO tallies (metric, span, starts_at, label, shard, count, amount)";
+    let users =
+        format!("{insert} SELECT 'users', 'total', 0, sync_status, 0, COUNT(*), 0 FROM users GROUP BY sync_status");
+    let mut statements = vec![users];
+    let (created_at, completed_at) = (unix_seconds(manager, "created_at"), unix_seconds(manager, "completed_at"));
+    let month = unix_month(manager, "month_year");
+    for (span, seconds) in [("minute", 60), ("hour", 3_600), ("day", 86_400)] {
+        statements.push(format!(
+            "{insert} SELECT 'events', '{span}', {created_at} / {seconds} * {seconds} AS starts_at, \
+             event_type || '.' || status AS label, 0, COUNT(*), 0 FROM sync_events GROUP BY 3, 4"
+        ));
+    }
+    // A record whose month is not that of its completion counts at the first instant of its month.
+    let completed_month = month_of(manager, "completed_at");
+    let at = format!("CASE WHEN {completed_month} = month_year THEN {completed_at} ELSE {month} END");
+    for (span, starts_at) in [
+        ("hour", format!("({at}) / 3600 * 3600")),
+        ("day", format!("({at}) / 86400 * 86400")),
+        ("month", month.clone()),
+    ] {
+        statements.push(format!(
+            "{insert} SELECT 'usage', '{span}', {starts_at} AS starts_at, usage_type, 0, COUNT(*), \
+             CAST(SUM(usage_amount) AS BIGINT) FROM creatorup_usage GROUP BY 3, 4"
+        ));
+    }
+    let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
+    run(manager, &statements).await
 }

@@ -22,9 +22,13 @@ impl MigrationTrait for Migration {
             &[
                 "CREATE INDEX webhook_logs_by_user ON webhook_logs (user_id, id) WHERE user_id IS NOT NULL",
                 "CREATE INDEX webhook_logs_failed ON webhook_logs (id) WHERE status = 'failed'",
+                "CREATE INDEX webhook_logs_by_age ON webhook_logs (created_at)",
                 "CREATE INDEX webhook_receipts_by_age ON webhook_receipts (received_at)",
                 "CREATE UNIQUE INDEX one_open_alert_per_code ON alerts (code) WHERE cleared_at IS NULL",
                 "CREATE INDEX alerts_by_change ON alerts (updated_at, id)",
+                // What is listed and tried again: few among the many that succeed.
+                "CREATE INDEX sync_events_failed ON sync_events (id) WHERE status = 'failed'",
+                "CREATE INDEX sync_events_by_type ON sync_events (event_type, id) WHERE event_type <> 'usage_sync'",
             ],
         )
         .await?;
@@ -33,7 +37,15 @@ impl MigrationTrait for Migration {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        run(manager, &["ALTER TABLE user_subscriptions DROP COLUMN changed_at"]).await?;
+        run(
+            manager,
+            &[
+                "ALTER TABLE user_subscriptions DROP COLUMN changed_at",
+                "DROP INDEX sync_events_failed",
+                "DROP INDEX sync_events_by_type",
+            ],
+        )
+        .await?;
         for table in ["alerts", "webhook_receipts", "webhook_logs"] {
             manager.drop_table(Table::drop().table(table).to_owned()).await?;
         }

@@ -11,6 +11,18 @@ pub fn now(manager: &SchemaManager<'_>) -> SimpleExpr {
     }
 }
 
+/// The user in the indexes by key and by name.
+///
+/// PostgreSQL keeps the plan of a statement, and on a young table the index by month serves a lookup by user and key
+/// as well as the one that is made for it; later it would walk all of a member's records. An index of the id's bytes
+/// is found by their comparison alone, and no other is.
+pub fn owner(manager: &SchemaManager<'_>) -> &'static str {
+    match manager.get_database_backend() {
+        DbBackend::Postgres => "uuid_send(user_id)",
+        _ => "user_id",
+    }
+}
+
 /// A required time with the default of this moment.
 pub fn time_now(manager: &SchemaManager<'_>, name: &'static str) -> ColumnDef {
     ColumnDef::new(name).timestamp_with_time_zone().not_null().default(now(manager)).take()
@@ -62,6 +74,30 @@ pub async fn run(manager: &SchemaManager<'_>, statements: &[&str]) -> Result<(),
         manager.get_connection().execute_unprepared(statement).await?;
     }
     Ok(())
+}
+
+/// Unix seconds of a time, as a whole number.
+pub fn unix_seconds(manager: &SchemaManager<'_>, time: &str) -> String {
+    match manager.get_database_backend() {
+        DbBackend::Sqlite => format!("CAST(strftime('%s', {time}) AS BIGINT)"),
+        _ => format!("CAST(floor(extract(epoch FROM {time})) AS BIGINT)"),
+    }
+}
+
+/// `YYYY-MM` of a time.
+pub fn month_of(manager: &SchemaManager<'_>, time: &str) -> String {
+    match manager.get_database_backend() {
+        DbBackend::Sqlite => format!("strftime('%Y-%m', {time})"),
+        _ => format!("to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM')"),
+    }
+}
+
+/// Unix seconds of the first instant of a month written `YYYY-MM`.
+pub fn unix_month(manager: &SchemaManager<'_>, month: &str) -> String {
+    match manager.get_database_backend() {
+        DbBackend::Sqlite => format!("CAST(strftime('%s', {month} || '-01') AS BIGINT)"),
+        _ => format!("CAST(extract(epoch FROM to_date({month}, 'YYYY-MM')) AS BIGINT)"),
+    }
 }
 
 /// Runs statements that tune a table where the database has such a thing.

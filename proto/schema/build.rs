@@ -312,6 +312,8 @@ fn read_policy(options: &DynamicMessage, policy: &ExtensionDescriptor) -> Policy
         }
     }
     out.token_field = text(message, "token_field");
+    out.without_database =
+        message.get_field_by_name("without_database").is_some_and(|value| value.as_bool() == Some(true));
     out
 }
 

@@ -5,6 +5,7 @@
 
 mod client;
 mod creatorup;
+mod retention;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -106,6 +107,8 @@ pub struct Config {
     pub max_sync_retries: i32,
     /// `CREATORUP_API_URL` and what belongs to it
     pub creatorup: creatorup::CreatorUp,
+    /// `CLEANUP_INTERVAL`, `CLEANUP_ARCHIVE_DIR` and `RETENTION_*`
+    pub cleanup: retention::Cleanup,
     /// `WEBHOOK_SECRET`
     pub webhook_secret: Secret,
     /// `WEBHOOK_SECRET`, `WEBHOOK_SECRET_PREVIOUS`, `WEBHOOK_TOLERANCE_SECONDS`, `WEBHOOK_ALLOWED_IPS`
@@ -230,6 +233,7 @@ impl Config {
             },
             max_sync_retries: reader.number("MAX_SYNC_RETRIES", 3, 0, 100) as i32,
             creatorup: reader.creatorup(),
+            cleanup: reader.cleanup(),
             webhook_secret,
             webhooks,
             trusted_proxies: reader.networks("TRUSTED_PROXIES"),
@@ -278,6 +282,8 @@ impl Config {
             },
             token_lifetime: self.jwt_lifetime,
             service_key: Some(self.creatorup_api_key.0.clone()),
+            retention: self.cleanup.retention,
+            archive: self.cleanup.archive.clone(),
             limits: self.limits,
             creatorup,
             sync_batch_size: self.creatorup.sync_batch_size,

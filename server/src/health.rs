@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::domain::Hub;
 use crate::grpc::SERVICES;
-use crate::storage::Store;
 use crate::telemetry::Meters;
 
 /// While the database is gone it is asked this often, so that recovery is noticed at once.
@@ -21,22 +21,24 @@ const RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The hub's health.
 pub struct Health {
-    store: Arc<Store>,
+    hub: Arc<Hub>,
     reporter: HealthReporter,
+    meters: Arc<Meters>,
     stopping: AtomicBool,
 }
 
 impl Health {
-    /// The health of a hub over `store`, told through `reporter`.
-    pub fn new(store: Arc<Store>, reporter: HealthReporter) -> Health {
-        Health { store, reporter, stopping: AtomicBool::new(false) }
+    /// The health of a hub, told through `reporter` and `meters`.
+    pub fn new(hub: Arc<Hub>, reporter: HealthReporter, meters: Arc<Meters>) -> Health {
+        Health { hub, reporter, meters, stopping: AtomicBool::new(false) }
     }
 
-    /// Asks the database again and again, and tells every service's status.
+    /// Checks everything again and again, and tells every service's status and which alerts are open.
     pub async fn watch(self: Arc<Self>, interval: Duration, stop: CancellationToken) {
         let mut serving = None;
         loop {
-            let is_up = self.store.ping().await.is_ok();
+            let database = self.hub.store().ping().await;
+            let is_up = database.is_ok();
             if serving != Some(is_up) && !self.stopping.load(Ordering::Acquire) {
                 match (serving, is_up) {
                     (_, false) => tracing::error!("the database is gone: not serving"),
@@ -46,6 +48,8 @@ impl Health {
                 self.tell(is_up).await;
                 serving = Some(is_up);
             }
+            let checkup = self.hub.check_up(&database).await;
+            self.meters.alerts(|code| checkup.alerts.iter().any(|alert| alert.code == code));
             let wait = if is_up { interval } else { RECOVERY_INTERVAL.min(interval) };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -78,7 +82,7 @@ pub fn routes(health: Arc<Health>, meters: Arc<Meters>) -> Router {
 }
 
 async fn healthz(health: &Health) -> Response {
-    let ping = health.store.ping().await;
+    let ping = health.hub.store().ping().await;
     let stopping = health.stopping.load(Ordering::Acquire);
     let status = match (&ping, stopping) {
         (Ok(_), false) => "serving",
@@ -89,7 +93,7 @@ async fn healthz(health: &Health) -> Response {
         "status": status,
         "version": env!("CARGO_PKG_VERSION"),
         "database": {
-            "kind": health.store.dialect().name(),
+            "kind": health.hub.store().dialect().name(),
             "status": if ping.is_ok() { "up" } else { "down" },
             "latency_ms": ping.as_ref().ok().map(|took| took.as_secs_f64() * 1000.0),
         },

@@ -92,7 +92,7 @@ pub async fn run(
     let meters = Meters::new()?;
     let (services, reporter) = grpc::routes(&hub, config.body_limit_bytes, config.reflection, config.tls.is_some())?;
     let gate = Gate::new(services, hub.clone(), meters.clone(), config.request_timeout);
-    let health = Arc::new(health::Health::new(hub.store().clone(), reporter));
+    let health = Arc::new(health::Health::new(hub.clone(), reporter, meters.clone()));
     let options = http::Options { body_limit: config.body_limit_bytes, guard: Some(Arc::new(gate.clone())) };
     let pages = http::router(gate.clone(), options)
         .merge(health::routes(health.clone(), meters))
@@ -108,6 +108,7 @@ pub async fn run(
     let background = CancellationToken::new();
     tasks.spawn(health.clone().watch(config.health_check_interval, background.clone()));
     tasks.spawn(tidy(hub.clone(), background.clone()));
+    tasks.spawn(clean_up(hub.clone(), config.cleanup.interval, background.clone()));
     tasks.spawn(sweep(hub.clone(), config.creatorup.sync_interval, background.clone()));
     let (store, clock) = (hub.store().clone(), hub.clock().clone());
     tasks.spawn(queue::worker::run(store, clock, hub.clone(), config.queue_options(), background.clone()));
@@ -213,6 +214,22 @@ async fn sweep(hub: Arc<Hub>, interval: Duration, stop: CancellationToken) {
         }
         if let Err(error) = hub.schedule_sweep(interval).await {
             tracing::warn!(%error, context = ?error, "a sweep could not be begun; it is tried again");
+        }
+    }
+}
+
+/// Sees to it that each interval has its cleanup. Whose it is, is decided in the database; asking now and then is
+/// enough, because an interval that nobody took is still there.
+async fn clean_up(hub: Arc<Hub>, interval: Duration, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(interval.min(TIDY_INTERVAL));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = hub.schedule_cleanup(interval).await {
+            tracing::warn!(%error, context = ?error, "the cleanup could not be scheduled; it is tried again");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Counter, Histogram};
+use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tonic::Code;
 use tracing::Level;
@@ -22,6 +22,7 @@ use tracing_subscriber::{Layer, fmt};
 use upbridge_proto::schema::Schema;
 
 use crate::front::code_name;
+use crate::model::alert::AlertCode;
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +87,7 @@ fn file(directory: &Path, name: &str, guards: &mut Vec<WorkerGuard>) -> NonBlock
 pub struct Meters {
     handle: PrometheusHandle,
     calls: Vec<CallMeter>,
+    alerts: Vec<(&'static str, Gauge)>,
 }
 
 struct CallMeter {
@@ -103,13 +105,18 @@ impl Meters {
             PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS)?;
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
-        let calls = metrics::with_local_recorder(&recorder, || {
+        let (calls, alerts) = metrics::with_local_recorder(&recorder, || {
             metrics::describe_counter!("upbridge_rpc_calls_total", "Calls by method and gRPC code.");
             metrics::describe_histogram!("upbridge_rpc_duration_seconds", "Time to the answer by method.");
             metrics::gauge!("upbridge_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-            Schema::get().methods.iter().map(|method| meter(&method.path)).collect()
+            metrics::describe_gauge!("upbridge_alert", "Whether an alert is open, by its code.");
+            let calls = Schema::get().methods.iter().map(|method| meter(&method.path)).collect();
+            let gauge = |code: &AlertCode| (code.as_str(), metrics::gauge!("upbridge_alert", "code" => code.as_str()));
+            (calls, AlertCode::ALL.iter().map(gauge).collect())
         });
-        Ok(Arc::new(Meters { handle, calls }))
+        let meters = Meters { handle, calls, alerts };
+        meters.alerts(|_| false);
+        Ok(Arc::new(meters))
     }
 
     /// Counts a call of the method at that index of the schema.
@@ -119,6 +126,13 @@ impl Meters {
             if let Some(counter) = meter.codes.get(code as usize) {
                 counter.increment(1);
             }
+        }
+    }
+
+    /// Tells which alerts are open.
+    pub fn alerts(&self, is_open: impl Fn(&str) -> bool) {
+        for (code, gauge) in &self.alerts {
+            gauge.set(f64::from(u8::from(is_open(code))));
         }
     }
 

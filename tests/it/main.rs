@@ -7,6 +7,7 @@
 mod harness;
 
 mod accounts;
+mod analytics;
 mod bad_input;
 mod contract;
 mod crash;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use super::Hub;
 use super::membership::choosable;
-use super::user_sync::change::user_event;
+use super::token::Verified;
+use super::user_sync::change::Change;
+use super::{Hub, Known};
 use crate::model::context::SignedIn;
 use crate::model::membership::Subscription;
 use crate::model::user::{Role, Session, User, UserStatus};
@@ -74,12 +75,34 @@ impl Hub {
     /// The user of a token, when the token is good, its session lives and its user may sign in.
     pub async fn verify(&self, token: &str) -> Result<SignedIn> {
         let verified = self.tokens.verify(token, self.now())?;
-        let over = || Error::unauthenticated(Reason::SessionRevoked, "the session is over");
-        let known = self.known(verified.user_id).await?.ok_or_else(over)?;
-        if known.user.status != UserStatus::Active || known.ended_sessions.contains(&verified.session_id) {
-            return Err(over());
+        match self.known(verified.user_id).await? {
+            Some(known) => signed_in(&known, verified),
+            None => Err(Error::unauthenticated(Reason::SessionRevoked, "the session is over")),
         }
-        Ok(SignedIn { user: known.user.clone(), session_id: verified.session_id, expires_at: verified.expires_at })
+    }
+
+    /// Whose token it is, from memory alone: for what administrators may ask while the database is gone.
+    ///
+    /// Errors: UNAVAILABLE when this hub has not met the user, or has changed them since.
+    pub fn authenticate_known(&self, credential: Option<Credential<'_>>) -> Result<Principal> {
+        let Some(Credential::Token(token)) = credential else { return Ok(Principal::Anonymous) };
+        let verified = self.tokens.verify(token, self.now())?;
+        let known = self.caches.users.last(&verified.user_id).flatten();
+        let known = known.ok_or_else(|| Error::unavailable("the database is gone, and the user is not in memory"))?;
+        Ok(Principal::User(Arc::new(signed_in(&known, verified)?)))
+    }
+
+    /// Whether somebody who signed in earlier still is: for calls that outlast a check at their begin.
+    pub async fn still_signed_in(&self, signed: &SignedIn) -> Result<()> {
+        let over = || Error::unauthenticated(Reason::SessionRevoked, "the session is over");
+        if signed.expires_at <= self.now() {
+            return Err(Error::unauthenticated(Reason::TokenExpired, "the token has expired"));
+        }
+        let known = self.known(signed.user.id).await?.ok_or_else(over)?;
+        let is_over = known.user.status != UserStatus::Active
+            || known.user.role != signed.user.role
+            || known.ended_sessions.contains(&signed.session_id);
+        if is_over { Err(over()) } else { Ok(()) }
     }
 
     /// Whether an administrator whose call goes on and on may still look.
@@ -140,10 +163,10 @@ impl Hub {
                         return Err(Error::Taken { field });
                     }
                     storage::user::insert(tx, user, hash).await?;
-                    line.tell(tx, user_event(user, "registered")).await?;
+                    line.tell(tx, Change::of_user(user, "registered")).await?;
                     if let Some(subscription) = subscription {
                         storage::subscription::insert(tx, subscription).await?;
-                        line.tell(tx, super::membership::subscription_event(subscription, "subscribed")).await?;
+                        line.tell(tx, Change::of_subscription(subscription, "subscribed")).await?;
                     }
                     if let Some(session) = session {
                         storage::session::insert(tx, session).await?;
@@ -290,4 +313,12 @@ impl Forget {
             self.caches.memberships.forget(&self.user_id);
         }
     }
+}
+
+/// A good token's user, when they may sign in and the session is not over.
+fn signed_in(known: &Known, verified: Verified) -> Result<SignedIn> {
+    if known.user.status != UserStatus::Active || known.ended_sessions.contains(&verified.session_id) {
+        return Err(Error::unauthenticated(Reason::SessionRevoked, "the session is over"));
+    }
+    Ok(SignedIn { user: known.user.clone(), session_id: verified.session_id, expires_at: verified.expires_at })
 }

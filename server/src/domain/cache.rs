@@ -41,6 +41,12 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         }
     }
 
+    /// The value of `key` as it was last loaded, however long ago, unless this hub has changed it since.
+    pub fn last(&self, key: &K) -> Option<V> {
+        let generation = self.generation(key).load(Ordering::Acquire);
+        self.entries.get(key).filter(|entry| entry.generation == generation).map(|entry| entry.value)
+    }
+
     /// The value of `key`, from `load` when it is not at hand. Errors are not kept.
     pub async fn get_or_load<F: Future<Output = Result<V>>>(&self, key: K, load: impl FnOnce() -> F) -> Result<V> {
         let generation = self.generation(&key).load(Ordering::Acquire);

@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use chrono::DateTime;
 use futures::future::BoxFuture;
 use serde_json::json;
 use uuid::Uuid;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 use super::Caches;
 use crate::model::event::{EventKind, EventStatus, NewEvent};
 use crate::model::membership::{AccessReason, Decision, Membership, Question, decide};
+use crate::model::tally::{Metric, Span};
 use crate::model::usage::{Outcome, Record, Recorded, Report, Source, amend, identify};
 use crate::model::user::{User, UserStatus};
 use crate::model::{Error, Instant, Month, Reason, Result};
@@ -90,6 +92,8 @@ struct Set {
     used: HashMap<(Uuid, Month, String), i64>,
     loaded: HashSet<(Uuid, Month)>,
     deltas: BTreeMap<SumKey, (i64, i64)>,
+    /// Records and units for the statistics, by usage type and the hour they are counted in.
+    counts: BTreeMap<(String, i64), (i64, i64)>,
 }
 
 impl Set {
@@ -230,6 +234,9 @@ impl Set {
         let key = (record.user_id, record.month, record.usage_type.clone(), record.batch_type.clone());
         let delta = self.deltas.entry(key).or_insert((0, 0));
         *delta = (delta.0 + amount, delta.1 + sign);
+        let hour = Span::Hour.start(record.counted_at());
+        let count = self.counts.entry((record.usage_type.clone(), hour)).or_insert((0, 0));
+        *count = (count.0 + sign, count.1 + amount);
     }
 
     async fn finish(
@@ -245,6 +252,10 @@ impl Set {
             self.deltas.keys().map(|(user_id, month, ..)| (*user_id, *month)).collect();
         self.deltas.retain(|_, delta| *delta != (0, 0));
         storage::usage::add_to_sums(tx, &self.deltas, now).await?;
+        for ((usage_type, hour), (records, amount)) in std::mem::take(&mut self.counts) {
+            let at = DateTime::from_timestamp(hour, 0).unwrap_or_default();
+            tx.tally(Metric::Usage, &usage_type, at, records, amount);
+        }
         let mut rest = answers;
         for item in items {
             let (own, after) = rest.split_at(item.len());

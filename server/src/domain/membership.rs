@@ -6,9 +6,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Hub;
-use super::user_sync::change::Line;
+use super::user_sync::change::{Change, Line};
 use super::user_sync::sweep;
-use crate::model::event::{EventKind, EventStatus, NewEvent};
 use crate::model::membership::{
     Access, AccessReason, Membership, Plan, PlanChange, PlanFeature, Question, Subscription, SubscriptionStatus, Tier,
     decide, standing,
@@ -168,7 +167,7 @@ impl Hub {
                     if changed != held {
                         changed = changed.decided(*now);
                         storage::subscription::update(tx, &changed).await?;
-                        line.tell(tx, subscription_event(&changed, "canceled")).await?;
+                        line.tell(tx, Change::of_subscription(&changed, "canceled")).await?;
                         tx.after_commit(forget.clone().into_effect());
                     }
                     Ok(changed)
@@ -203,7 +202,7 @@ impl Hub {
                             updated_at: *now,
                             ..subscription.clone()
                         };
-                        line.tell(tx, subscription_event(&expired, "expired")).await?;
+                        line.tell(tx, Change::of_subscription(&expired, "expired")).await?;
                         let (caches, user_id) = (caches.clone(), subscription.user_id);
                         tx.after_commit(move || {
                             caches.users.forget(&user_id);
@@ -327,7 +326,7 @@ async fn replace(
             }
             let resumed = Subscription { cancel_at_period_end: false, ..held }.decided(now);
             storage::subscription::update(tx, &resumed).await?;
-            line.tell(tx, subscription_event(&resumed, "resumed")).await?;
+            line.tell(tx, Change::of_subscription(&resumed, "resumed")).await?;
             return Ok((resumed, true));
         }
         choosable(plan)?;
@@ -340,23 +339,6 @@ async fn replace(
     choosable(plan)?;
     let new = Subscription::starting(now, user_id, plan.id);
     storage::subscription::insert(tx, &new).await?;
-    line.tell(tx, subscription_event(&new, "subscribed")).await?;
+    line.tell(tx, Change::of_subscription(&new, "subscribed")).await?;
     Ok((new, false))
-}
-
-/// What CreatorUp has to be told about a subscription.
-pub(super) fn subscription_event(subscription: &Subscription, change: &str) -> NewEvent {
-    NewEvent {
-        kind: EventKind::SubscriptionSync,
-        user_id: subscription.user_id,
-        status: EventStatus::Pending,
-        payload: json!({
-            "change": change,
-            "subscription_id": subscription.id,
-            "plan_id": subscription.plan_id,
-            "status": subscription.status.as_str(),
-            "end_date": subscription.end_date,
-        }),
-        at: subscription.updated_at,
-    }
 }

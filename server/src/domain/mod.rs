@@ -2,8 +2,12 @@
 //! transaction. Every door (gRPC, HTTP, command line) opens onto these and holds no rule of its own.
 
 pub mod account;
+pub mod activity;
+pub mod alert;
+pub mod analytics;
 pub mod bootstrap;
 mod cache;
+pub mod cleanup;
 pub mod housekeeping;
 mod ledger;
 pub mod limit;
@@ -11,6 +15,7 @@ pub mod membership;
 pub mod monitor;
 mod password;
 pub mod queue;
+pub mod retry;
 mod token;
 pub mod usage;
 pub mod user;
@@ -19,6 +24,7 @@ pub mod webhook;
 mod work;
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -28,6 +34,7 @@ use uuid::Uuid;
 
 use crate::model::creatorup::CreatorUp;
 use crate::model::membership::{Membership, Plan};
+use crate::model::retention::Retention;
 use crate::model::usage::MonthlyUsage;
 use crate::model::user::User;
 use crate::model::{Clock, Error, Instant, Month, Result};
@@ -53,6 +60,10 @@ pub struct Rules {
     pub service_key: Option<Arc<str>>,
     /// Rate limits.
     pub limits: limit::LimitRules,
+    /// How long things are kept.
+    pub retention: Retention,
+    /// Where rows go before they are removed, if anywhere.
+    pub archive: Option<PathBuf>,
     /// CreatorUp; without one nobody is pushed anywhere.
     pub creatorup: Option<Arc<dyn CreatorUp>>,
     /// Users that one batch of a sweep takes at most.
@@ -74,6 +85,10 @@ pub struct Hub {
     sync_batch_size: u64,
     usage: Lane<ledger::UsageBatch>,
     accesses: Lane<user_sync::AccessBatch>,
+    retention: Retention,
+    archive: Option<PathBuf>,
+    condition: alert::Condition,
+    feed: activity::Feed,
     stopping: CancellationToken,
     webhooks: webhook::Webhooks,
 }
@@ -115,6 +130,10 @@ impl Hub {
             passwords: Passwords::new(),
             service_key: rules.service_key,
             limits: Limits::new(rules.limits),
+            retention: rules.retention,
+            archive: rules.archive,
+            condition: alert::Condition::default(),
+            feed: activity::Feed::default(),
             stopping: CancellationToken::new(),
             creatorup: rules.creatorup,
             sync_batch_size: rules.sync_batch_size,

@@ -84,12 +84,13 @@ impl Hub {
         Ok(page.cut(records, |record| Place { group: record.month.to_string(), id: record.id }))
     }
 
-    /// Makes every monthly sum anew from the ledger, and says how many there are.
+    /// Makes every monthly sum, and the counts of the statistics, anew from the ledger; says how many sums there are.
     pub async fn rebuild_sums(&self) -> Result<u64> {
         self.store
             .write((self.now(), self.caches.clone()), |tx, (now, caches)| {
                 Box::pin(async move {
                     let sums = storage::usage::rebuild_sums(tx, *now).await?;
+                    storage::usage::rebuild_counts(tx).await?;
                     let caches = caches.clone();
                     tx.after_commit(move || caches.usage.forget_all());
                     Ok(sums)

@@ -7,7 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Hub;
-use super::user_sync::change::user_event;
+use super::user_sync::change::Change;
 use crate::model::membership::Membership;
 use crate::model::page::{Page, Paged, Place};
 use crate::model::user::{Role, User, UserChange, UserFilter, UserStats, UserStatus};
@@ -77,7 +77,7 @@ impl Hub {
                     audit::insert(tx, ctx, entry, *now).await?;
                     let user = storage::user::find(tx.reader(), *id).await?.ok_or(Error::NotFound { what: "user" })?;
                     if change.concerns_creatorup() {
-                        line.tell(tx, user_event(&user, "updated")).await?;
+                        line.tell(tx, Change::of_user(&user, "updated")).await?;
                     }
                     tx.after_commit(forget.clone().into_effect());
                     Ok(user)
@@ -105,6 +105,8 @@ impl Hub {
                 Box::pin(async move {
                     let user = storage::user::find(tx.reader(), *id).await?.ok_or(Error::NotFound { what: "user" })?;
                     keep_an_admin(tx, &user).await?;
+                    storage::user::hold(tx, &[*id]).await?;
+                    storage::usage::uncount(tx, *id).await?;
                     if !storage::user::delete(tx, *id).await? {
                         // Another hub was faster, and told everybody.
                         return Err(Error::NotFound { what: "user" });

@@ -18,7 +18,7 @@ impl Handler for Hub {
                 JobKind::UserSync => self.push_user(job).await,
                 JobKind::UsageSync => self.apply_usage(job).await,
                 JobKind::UserSweep => self.sweep_users(job).await,
-                JobKind::Cleanup => Outcome::dead("no handler"),
+                JobKind::Cleanup => self.clean_up(job).await,
                 JobKind::Probe => probe(job).await,
             }
         })

@@ -3,6 +3,7 @@
 //! A handler opens the call, converts, asks the hub, converts back; it holds no rule. Who may call was decided by the
 //! [`gate`] and what a field may hold by the codec, before the handler runs.
 
+mod analytics;
 mod auth;
 mod convert;
 pub mod gate;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use tonic::service::RoutesBuilder;
 use tonic_health::server::HealthReporter;
+use upbridge_proto::v1::analytics_service_server::AnalyticsServiceServer;
 use upbridge_proto::v1::auth_service_server::AuthServiceServer;
 use upbridge_proto::v1::membership_service_server::MembershipServiceServer;
 use upbridge_proto::v1::queue_service_server::QueueServiceServer;
@@ -39,6 +41,7 @@ struct Door {
 
 /// Every service with its name in the health service.
 pub const SERVICES: &[&str] = &[
+    "upbridge.v1.AnalyticsService",
     "upbridge.v1.AuthService",
     "upbridge.v1.MembershipService",
     "upbridge.v1.QueueService",
@@ -69,6 +72,7 @@ pub fn routes(
         };
     }
     serve!(
+        AnalyticsServiceServer,
         AuthServiceServer,
         MembershipServiceServer,
         QueueServiceServer,

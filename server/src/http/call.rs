@@ -26,6 +26,23 @@ pub struct Answer {
     pub headers: HeaderMap,
 }
 
+/// Calls an rpc whose answer streams: the body of its frames, once it has begun, and headers for the HTTP client.
+pub async fn streaming<S>(grpc: S, uri: &Uri, parts: Parts, message: &[u8]) -> Result<(Body, HeaderMap), Failure>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible>,
+{
+    let response = match grpc.oneshot(request(uri, parts, message)).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let (parts, body) = response.into_parts();
+    let headers = forwarded(&parts.headers);
+    match Status::from_header_map(&parts.headers).filter(|status| status.code() != Code::Ok) {
+        Some(status) => Err(Failure::of(&status).with_headers(headers)),
+        None => Ok((body, headers)),
+    }
+}
+
 /// Calls the rpc at `uri` with the encoded `message`, in the name of the HTTP request that `parts` came from.
 pub async fn unary<S>(grpc: S, uri: &Uri, parts: Parts, message: &[u8]) -> Result<Answer, Failure>
 where

@@ -170,27 +170,32 @@ impl Failure {
 
     /// The answer that says so.
     pub fn into_response(self, request_id: Option<&RequestId>) -> Response {
-        let mut error = Map::new();
-        error.insert("code".into(), json!(self.code));
-        error.insert("message".into(), json!(self.message));
-        if let Some(reason) = self.reason {
-            error.insert("reason".into(), json!(reason));
-        }
-        let details = self.details.iter().map(|one| json!({"field": one.field, "description": one.description}));
-        error.insert("details".into(), details.collect());
-        if !self.metadata.is_empty() {
-            error.insert("metadata".into(), Value::Object(self.metadata));
-        }
-        let mut body = json!({"success": false, "error": error});
-        if let Some(RequestId(id)) = request_id {
-            body["request_id"] = json!(&**id);
-        }
-        let mut response = Response::new(Body::from(body.to_string()));
+        let mut response = Response::new(Body::from(self.text(request_id)));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
+    }
+
+    /// The JSON that says so.
+    pub fn text(&self, request_id: Option<&RequestId>) -> String {
+        let mut error = Map::new();
+        error.insert("code".into(), json!(self.code));
+        error.insert("message".into(), json!(self.message));
+        if let Some(reason) = &self.reason {
+            error.insert("reason".into(), json!(reason));
+        }
+        let details = self.details.iter().map(|one| json!({"field": one.field, "description": one.description}));
+        error.insert("details".into(), details.collect());
+        if !self.metadata.is_empty() {
+            error.insert("metadata".into(), Value::Object(self.metadata.clone()));
+        }
+        let mut body = json!({"success": false, "error": error});
+        if let Some(RequestId(id)) = request_id {
+            body["request_id"] = json!(&**id);
+        }
+        body.to_string()
     }
 }
 

@@ -4,6 +4,7 @@
 //! - `route` finds the rpc behind verb and path; `body` reads a bounded JSON object with `json`;
 //! - `decode` writes path, query and body as the request's protobuf bytes, from the contract's tables;
 //! - `call` asks the hub's own gRPC service in process, with the caller's headers and extensions;
+//! - `sse` tells an answer that streams as server-sent events;
 //! - `encode` prints the answer's bytes as JSON in the `casing` of the route family, `error` a refusal;
 //! - `openapi` describes all of it, `docs` shows the description to people.
 //!
@@ -22,6 +23,7 @@ mod error;
 mod json;
 pub mod openapi;
 mod route;
+mod sse;
 mod wire;
 
 use std::convert::Infallible;
@@ -102,6 +104,7 @@ pub fn cors(origins: &[String]) -> CorsLayer {
             HeaderName::from_static("x-api-key"),
             HeaderName::from_static("x-request-id"),
             HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("last-event-id"),
         ])
         .expose_headers([header::RETRY_AFTER, HeaderName::from_static("x-request-id")])
         .max_age(Duration::from_secs(600))
@@ -177,6 +180,9 @@ where
         let method = endpoint.method;
         let reading = tokio::time::timeout(BODY_TIMEOUT, body::read(&parts, body, self.options.body_limit));
         let body = reading.await.map_err(|_| Failure::malformed("the body did not arrive in time"))??;
+        if method.server_streaming {
+            return self.stream(endpoint, variables, parts, &body).await;
+        }
         let Some(guard) = self.guard_of(method) else {
             let answer = self.ask(endpoint, variables, parts, &body).await?;
             return print(endpoint, answer);
@@ -206,20 +212,46 @@ where
         parts: Parts,
         body: &[u8],
     ) -> Result<call::Answer, Failure> {
-        let method = endpoint.method;
-        let spelled = |failure: Failure| failure.spelled(endpoint.casing, method.input);
-        let input = decode::Input {
-            variables: endpoint.decode(variables)?,
-            query: parts.uri.query().unwrap_or_default(),
-            body: body::members(&parts.headers, body)?,
-            takes_body: endpoint.binding.body,
-            passes_unknown: method.policy.as_ref().is_some_and(|policy| policy.webhook.is_some()),
-        };
-        let message = decode::message(method.input, &input);
-        let message = message.map_err(|violations| spelled(Failure::invalid(&violations)))?;
-        drop(input);
-        call::unary(self.grpc.clone(), &endpoint.uri, parts, &message).await.map_err(spelled)
+        let query = parts.uri.query().unwrap_or_default();
+        let message = message(endpoint, variables, &parts, query, body)?;
+        let answer = call::unary(self.grpc.clone(), &endpoint.uri, parts, &message).await;
+        answer.map_err(|failure| failure.spelled(endpoint.casing, endpoint.method.input))
     }
+
+    async fn stream(
+        &self,
+        endpoint: &Endpoint,
+        variables: &[String],
+        parts: Parts,
+        body: &[u8],
+    ) -> Result<Response, Failure> {
+        let method = endpoint.method;
+        let query = sse::resumed(method, parts.uri.query().unwrap_or_default(), &parts.headers);
+        let message = message(endpoint, variables, &parts, &query, body)?;
+        let begun = call::streaming(self.grpc.clone(), &endpoint.uri, parts, &message).await;
+        let (frames, headers) = begun.map_err(|failure| failure.spelled(endpoint.casing, method.input))?;
+        Ok(sse::response(method, endpoint.casing, frames, headers))
+    }
+}
+
+/// The request as the rpc reads it.
+fn message(
+    endpoint: &Endpoint,
+    variables: &[String],
+    parts: &Parts,
+    query: &str,
+    body: &[u8],
+) -> Result<Vec<u8>, Failure> {
+    let method = endpoint.method;
+    let input = decode::Input {
+        variables: endpoint.decode(variables)?,
+        query,
+        body: body::members(&parts.headers, body)?,
+        takes_body: endpoint.binding.body,
+        passes_unknown: method.policy.as_ref().is_some_and(|policy| policy.webhook.is_some()),
+    };
+    decode::message(method.input, &input)
+        .map_err(|violations| Failure::invalid(&violations).spelled(endpoint.casing, method.input))
 }
 
 fn print(endpoint: &Endpoint, answer: call::Answer) -> Result<Response, Failure> {

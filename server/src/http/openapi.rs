@@ -158,6 +158,11 @@ fn body(method: &Method, binding: &Binding, casing: Casing, components: &mut Com
 
 fn success(method: &Method, binding: &Binding, casing: Casing, components: &mut Components<'_>) -> Value {
     let output = &Schema::get().messages[method.output];
+    if method.server_streaming {
+        let schema = components.message(method.output, casing, Way::Answer);
+        let text = "Server-sent events: the data of each is this, as JSON.";
+        return json!({"description": text, "content": {"text/event-stream": {"schema": schema}}});
+    }
     let mut properties = Map::new();
     properties.insert("success".into(), json!({"const": true}));
     match binding.response_body.as_deref().and_then(|name| output.field_by_json(name)) {

@@ -4,6 +4,8 @@
 //! own shape and converts by hand.
 
 pub mod address;
+pub mod alert;
+pub mod analytics;
 pub mod clock;
 pub mod context;
 pub mod creatorup;
@@ -14,7 +16,9 @@ pub mod job;
 pub mod membership;
 pub mod month;
 pub mod page;
+pub mod period;
 pub mod queue;
+pub mod retention;
 pub mod signature;
 pub mod tally;
 pub mod transition;

@@ -12,8 +12,10 @@ words! {
         Events = "events",
         /// Webhooks in by `event_type.status`, in the buckets of the instant they came.
         Webhooks = "webhooks",
-        /// Ledger records by usage type, with their units as the amount, in the month they count in.
+        /// Ledger records by usage type, with their units as the amount, at the instant they were completed.
         Usage = "usage",
+        /// Users by sync status: how many there are now.
+        Users = "users",
         /// Jobs by `kind.state`: how many there are now, and how many ever ended in each final state.
         Jobs = "jobs",
         /// Tries that ended, by `kind.<class of duration>`, in the hour they ended; the amount is microseconds.
@@ -59,8 +61,8 @@ impl Metric {
     pub fn spans(self) -> &'static [Span] {
         match self {
             Metric::Events | Metric::Webhooks => &[Span::Minute, Span::Hour, Span::Day],
-            Metric::Usage => &[Span::Month],
-            Metric::Jobs => &[Span::Total],
+            Metric::Usage => &[Span::Hour, Span::Day, Span::Month],
+            Metric::Users | Metric::Jobs => &[Span::Total],
             Metric::JobTimes => &[Span::Hour],
         }
     }

@@ -117,12 +117,22 @@ pub struct Record {
 }
 
 impl Record {
+    /// Where statistics count it: when it was completed, or at the first instant of its month where that is another.
+    pub fn counted_at(&self) -> Instant {
+        counted_at(self.completed_at, self.month)
+    }
+
     fn same_names(&self, report: &Report) -> bool {
         self.user_id == report.user_id
             && self.batch_name == report.batch_name
             && self.batch_type == report.batch_type
             && self.usage_type == report.usage_type
     }
+}
+
+/// Where statistics count what was completed at an instant and counts in a month.
+pub fn counted_at(completed_at: Instant, month: Month) -> Instant {
+    if Month::of(completed_at) == month { completed_at } else { month.start() }
 }
 
 /// Finds the record a report is about, among those that could be.

@@ -12,6 +12,7 @@ use sea_orm::{
 use sea_orm::{RuntimeErr, sqlx};
 use upbridge_migrations::Direction;
 
+use super::retention::Column;
 use super::rows::{self, Piece};
 use super::{Options, code, fault};
 use crate::model::{Error, Result};
@@ -265,6 +266,54 @@ impl Dialect {
                 format!("strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now', '-{:.3} seconds')", time.as_secs_f64())
             }
             Dialect::Postgres => format!("now() - interval '{:.3} seconds'", time.as_secs_f64()),
+        }
+    }
+
+    /// Asks for the bytes of the database and, where it is known, of the queue's tables.
+    pub(super) fn sizes(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => {
+                "SELECT page_count * page_size AS database, CAST(NULL AS BIGINT) AS queue \
+                 FROM pragma_page_count(), pragma_page_size()"
+            }
+            Dialect::Postgres => {
+                "SELECT pg_database_size(current_database()) AS database, \
+                 CAST(pg_total_relation_size('jobs') + pg_total_relation_size('finished_jobs') AS BIGINT) AS queue"
+            }
+        }
+    }
+
+    /// What each row of a table has, whatever its key.
+    pub(super) fn row_name(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => "rowid",
+            Dialect::Postgres => "ctid",
+        }
+    }
+
+    /// The columns of a row as the text of a JSON object.
+    pub(super) fn row_json(self, columns: &[(&'static str, Column)]) -> String {
+        let member = |(name, column): &(&str, Column)| match (self, column) {
+            (Dialect::Sqlite, Column::Json) => format!("'{name}', json({name})"),
+            // Its bytes, written as a UUID is.
+            (Dialect::Sqlite, Column::Uuid) => format!(
+                "'{name}', lower(substr(hex({name}), 1, 8) || '-' || substr(hex({name}), 9, 4) || '-' || \
+                 substr(hex({name}), 13, 4) || '-' || substr(hex({name}), 17, 4) || '-' || substr(hex({name}), 21))"
+            ),
+            _ => format!("'{name}', {name}"),
+        };
+        let members = columns.iter().map(member).collect::<Vec<_>>().join(", ");
+        match self {
+            Dialect::Sqlite => format!("json_object({members})"),
+            Dialect::Postgres => format!("json_build_object({members})::text"),
+        }
+    }
+
+    /// Unix seconds of a time, as a whole number.
+    pub fn unix_seconds(self, time: &str) -> String {
+        match self {
+            Dialect::Sqlite => format!("CAST(strftime('%s', {time}) AS BIGINT)"),
+            Dialect::Postgres => format!("CAST(floor(extract(epoch FROM {time})) AS BIGINT)"),
         }
     }
 

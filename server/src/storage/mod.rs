@@ -8,12 +8,16 @@
 //! a write and its events commit together or not at all; a read made after an answer sees the write.
 //! Not guaranteed: reads on several hubs see each other's newest writes in the caches of `domain` at once.
 
+pub mod alert;
+pub mod analytics;
+pub mod archive;
 pub mod audit;
 pub mod dialect;
 mod entity;
 mod hint;
 pub mod job;
 pub mod plan;
+pub mod retention;
 mod row;
 mod rows;
 pub mod session;
@@ -89,6 +93,7 @@ impl Store {
             turns: Turns::default(),
             ready: tokio::sync::Notify::new(),
             announce: tokio::sync::Notify::new(),
+            changed: tokio::sync::watch::Sender::new(()),
             cancelled: Mutex::default(),
             feed: job::Feed::default(),
         });
@@ -126,6 +131,11 @@ impl Store {
     /// make ready is not in it.
     pub async fn job_ready(&self) {
         self.common.ready.notified().await;
+    }
+
+    /// Changes whenever a write of this hub has made or moved an event, or an alert. A hint, like [`Store::job_ready`].
+    pub fn activity(&self) -> tokio::sync::watch::Receiver<()> {
+        self.common.changed.subscribe()
     }
 
     /// Jobs that were called off since the last call and may be running here.

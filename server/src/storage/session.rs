@@ -70,17 +70,6 @@ pub async fn revoke_others(tx: &mut WriteTx, user_id: Uuid, but: Option<Uuid>, n
     Ok(asked(update.exec(tx.connection())).await?.rows_affected)
 }
 
-/// Deletes sessions that expired before `before`, `most` at a time, and says how many.
-pub async fn prune(tx: &mut WriteTx, before: Instant, most: u64) -> Result<u64> {
-    let old = Entity::find().select_only().column(Column::Id).filter(Column::ExpiresAt.lt(before)).limit(most);
-    let ids: Vec<Uuid> = asked(old.into_tuple().all(tx.reader())).await?;
-    if ids.is_empty() {
-        return Ok(0);
-    }
-    let delete = Entity::delete_many().filter(Column::Id.is_in(ids));
-    Ok(asked(delete.exec(tx.connection())).await?.rows_affected)
-}
-
 impl From<Model> for Session {
     fn from(row: Model) -> Session {
         Session {

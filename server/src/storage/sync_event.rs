@@ -4,12 +4,17 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Value,
+};
 use uuid::Uuid;
 
+use super::analytics::{EVENT, read_event};
+use super::dialect::Dialect;
 use super::entity::sync_event::{Column, Entity};
 use super::rows::Rows;
 use super::{WriteTx, asked};
+use crate::model::analytics::{EventRecord, RetryFilter};
 use crate::model::event::{Event, EventStatus, NewEvent};
 use crate::model::tally::Metric;
 use crate::model::{Error, Instant, Json, Result};
@@ -97,6 +102,9 @@ pub async fn reopen(tx: &mut WriteTx, ids: &[Uuid], now: Instant) -> Result<()> 
 
 /// Counts events that left a status for the one they have now.
 fn count_moves(tx: &mut WriteTx, moved: &[QueryResult], from: EventStatus) -> Result<()> {
+    if !moved.is_empty() {
+        tx.changed();
+    }
     for row in moved {
         let read = || -> Result<(String, String, DateTime<Utc>), DbErr> {
             Ok((row.try_get("", "event_type")?, row.try_get("", "status")?, row.try_get("", "created_at")?))
@@ -110,6 +118,9 @@ fn count_moves(tx: &mut WriteTx, moved: &[QueryResult], from: EventStatus) -> Re
     Ok(())
 }
 
+/// What came by webhook is not to be told to CreatorUp: its own job settles it.
+const IS_OURS: &str = "NOT EXISTS (SELECT 1 FROM webhook_logs WHERE webhook_logs.id = sync_events.id)";
+
 /// The pending events of a user that a push of the user settles, oldest first.
 pub async fn pending<C: ConnectionTrait>(connection: &C, user_id: Uuid, most: u64) -> Result<Vec<Uuid>> {
     // A literal and not a bound value: only so does a planner see that the partial index holds all it needs.
@@ -119,6 +130,7 @@ pub async fn pending<C: ConnectionTrait>(connection: &C, user_id: Uuid, most: u6
         .filter(Column::UserId.eq(user_id))
         .filter(Expr::cust("event_type <> 'usage_sync'"))
         .filter(Column::Status.eq(EventStatus::Pending.as_str()))
+        .filter(Expr::cust(IS_OURS))
         .order_by_asc(Column::Id)
         .limit(most);
     asked(query.into_tuple().all(connection)).await
@@ -130,12 +142,14 @@ pub async fn unsettled(tx: &WriteTx, users: &[Uuid]) -> Result<HashMap<Uuid, (Uu
     for id in users {
         asked_for.uuid(*id);
     }
-    let query = "SELECT user_id, id, status FROM (SELECT sync_events.user_id, sync_events.id, sync_events.status, \
+    let query = format!(
+        "SELECT user_id, id, status FROM (SELECT sync_events.user_id, sync_events.id, sync_events.status, \
                  ROW_NUMBER() OVER (PARTITION BY sync_events.user_id ORDER BY sync_events.id DESC) AS place \
                  FROM asked_for JOIN sync_events ON sync_events.user_id = asked_for.user_id \
-                 WHERE sync_events.event_type <> 'usage_sync' AND sync_events.status <> 'completed') AS unsettled \
-                 WHERE place = 1";
-    let rows = asked(asked_for.query(tx.reader(), tx.dialect(), "asked_for", query)).await?;
+                 WHERE sync_events.event_type <> 'usage_sync' AND sync_events.status <> 'completed' AND {IS_OURS}) \
+         AS unsettled WHERE place = 1"
+    );
+    let rows = asked(asked_for.query(tx.reader(), tx.dialect(), "asked_for", &query)).await?;
     let read = |row: &QueryResult| -> Result<(Uuid, Uuid, String), DbErr> {
         Ok((row.try_get("", "user_id")?, row.try_get("", "id")?, row.try_get("", "status")?))
     };
@@ -162,4 +176,51 @@ pub async fn recent<C: ConnectionTrait>(connection: &C, user_id: Uuid, most: u64
         .order_by_desc(Column::Id)
         .limit(most);
     Ok(asked(query.all(connection)).await?.into_iter().map(Event::from).collect())
+}
+
+/// Failed events, oldest first, after one.
+pub async fn failed<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    filter: &RetryFilter,
+    after: Option<Uuid>,
+    most: u64,
+) -> Result<Vec<EventRecord>> {
+    read_failed(connection, dialect, filter, after, most, "").await
+}
+
+/// Failed events, oldest first, after one, which nobody else tries again until the transaction ends.
+pub async fn hold_failed(
+    tx: &mut WriteTx,
+    filter: &RetryFilter,
+    after: Option<Uuid>,
+    most: u64,
+) -> Result<Vec<EventRecord>> {
+    let dialect = tx.dialect();
+    read_failed(tx.connection(), dialect, filter, after, most, dialect.skip_locked()).await
+}
+
+async fn read_failed<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    filter: &RetryFilter,
+    after: Option<Uuid>,
+    most: u64,
+    hold: &str,
+) -> Result<Vec<EventRecord>> {
+    let mut filters = vec!["status = 'failed'".to_owned()];
+    let mut values: Vec<Value> = vec![(most as i64).into()];
+    for (test, value) in [
+        ("event_type =", filter.kind.map(|kind| Value::from(kind.as_str()))),
+        ("user_id =", filter.user_id.map(Value::from)),
+        ("id >", after.map(Value::from)),
+    ] {
+        if let Some(value) = value {
+            values.push(value);
+            filters.push(format!("{test} ${}", values.len()));
+        }
+    }
+    let sql = format!("SELECT {EVENT} FROM sync_events WHERE {} ORDER BY id LIMIT $1 {hold}", filters.join(" AND "));
+    let rows = asked(connection.query_all_raw(dialect.statement(sql, values))).await?;
+    rows.iter().map(|row| read_event(row).map_err(super::fault)).collect()
 }

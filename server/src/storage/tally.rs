@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ConnectionTrait, DbErr};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 
 use super::dialect::Dialect;
 use super::rows::Rows;
 use super::{WriteTx, asked};
+use crate::model::period::Stretch;
 use crate::model::tally::{Metric, Span, Sum};
-use crate::model::{Instant, Result};
+use crate::model::{Error, Instant, Result};
 
 /// Shards there are: hubs beyond that many share some.
 pub(super) const SHARDS: i32 = 16;
@@ -59,15 +60,61 @@ pub async fn sums<C: ConnectionTrait>(
         [metric.as_str().into(), span.as_str().into(), from.into(), to.into()],
     );
     let rows = asked(connection.query_all_raw(query)).await?;
-    let sum = |row: sea_orm::QueryResult| -> Result<Sum, DbErr> {
-        Ok(Sum {
-            label: row.try_get("", "label")?,
-            starts_at: row.try_get("", "starts_at")?,
-            count: row.try_get("", "count")?,
-            amount: row.try_get("", "amount")?,
+    rows.iter().map(|row| read(row).map_err(super::fault)).collect()
+}
+
+fn read(row: &QueryResult) -> Result<Sum, DbErr> {
+    Ok(Sum {
+        label: row.try_get("", "label")?,
+        starts_at: row.try_get("", "starts_at")?,
+        count: row.try_get("", "count")?,
+        amount: row.try_get("", "amount")?,
+    })
+}
+
+/// The sums of some metrics over stretches of buckets, by label; with `by_bucket`, by bucket too. One statement, each
+/// stretch a range of the primary key.
+pub async fn over<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    metrics: &[Metric],
+    stretches: &[Stretch],
+    by_bucket: bool,
+) -> Result<Vec<(Metric, Sum)>> {
+    let (bucket, group) = if by_bucket { ("starts_at", "label, starts_at") } else { ("CAST(0 AS BIGINT)", "label") };
+    let (mut branches, mut values) = (Vec::new(), Vec::new());
+    for stretch in stretches {
+        values.extend([stretch.from.into(), stretch.to.into()]);
+        for metric in metrics {
+            branches.push(format!(
+                "SELECT '{}' AS metric, label, {bucket} AS starts_at, CAST(SUM(count) AS BIGINT) AS count, \
+                 CAST(SUM(amount) AS BIGINT) AS amount FROM tallies WHERE metric = '{}' AND span = '{}' \
+                 AND starts_at >= ${} AND starts_at < ${} GROUP BY {group}",
+                metric.as_str(),
+                metric.as_str(),
+                stretch.span.as_str(),
+                values.len() - 1,
+                values.len()
+            ));
+        }
+    }
+    if branches.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = asked(connection.query_all_raw(dialect.statement(branches.join(" UNION ALL "), values))).await?;
+    rows.iter()
+        .map(|row| {
+            let metric: String = row.try_get("", "metric").map_err(super::fault)?;
+            let metric = Metric::parse(&metric).ok_or_else(|| Error::internal("an unknown metric"))?;
+            Ok((metric, read(row).map_err(super::fault)?))
         })
-    };
-    rows.into_iter().map(|row| sum(row).map_err(super::fault)).collect()
+        .collect()
+}
+
+/// Removes everything counted of a metric.
+pub async fn forget(tx: &mut WriteTx, metric: Metric) -> Result<()> {
+    let forget = tx.dialect().statement("DELETE FROM tallies WHERE metric = $1", [metric.as_str().into()]);
+    asked(tx.connection().execute_raw(forget)).await.map(drop)
 }
 
 /// Removes the buckets of a span that start before `before`, at most `most` rows.

@@ -26,6 +26,8 @@ pub(super) struct Common {
     pub ready: tokio::sync::Notify,
     /// Told when other hubs should hear of it.
     pub announce: tokio::sync::Notify,
+    /// Told when an event or an alert was made or moved.
+    pub changed: tokio::sync::watch::Sender<()>,
     /// Jobs that were called off and may be running here.
     pub cancelled: Mutex<Vec<Uuid>>,
     /// Told what happens to jobs.
@@ -37,6 +39,7 @@ pub struct WriteTx {
     transaction: DatabaseTransaction,
     common: Arc<Common>,
     wrote: bool,
+    changed: bool,
     events: Vec<(Uuid, NewEvent)>,
     jobs: Vec<NewJob>,
     counts: tally::Counts,
@@ -49,6 +52,7 @@ impl WriteTx {
             transaction,
             common,
             wrote: false,
+            changed: false,
             events: Vec::new(),
             jobs: Vec::new(),
             counts: tally::Counts::new(),
@@ -89,6 +93,7 @@ impl WriteTx {
         self.wrote = true;
         self.tally(Metric::Events, &event.label(event.status), event.at, 1, 0);
         self.events.push((id, event));
+        self.changed();
     }
 
     /// Remembers work for later, in this transaction: there is no other way to.
@@ -130,6 +135,14 @@ impl WriteTx {
             common.cancelled.lock().unwrap_or_else(PoisonError::into_inner).push(id);
             common.ready.notify_one();
         });
+    }
+
+    /// Tells those who watch, after COMMIT, that an event or an alert was made or moved.
+    pub(super) fn changed(&mut self) {
+        if !std::mem::replace(&mut self.changed, true) {
+            let common = self.common.clone();
+            self.after_commit(move || common.changed.send_modify(|()| {}));
+        }
     }
 
     pub(super) fn wrote(&self) -> bool {

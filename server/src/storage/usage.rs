@@ -12,7 +12,8 @@ use super::entity::{usage, usage_monthly, usage_revision};
 use super::rows::Rows;
 use super::{WriteTx, asked};
 use crate::model::page::Page;
-use crate::model::usage::{MonthlySum, Record, Report, UsageFilter};
+use crate::model::tally::Metric;
+use crate::model::usage::{MonthlySum, Record, Report, UsageFilter, counted_at};
 use crate::model::{Error, Instant, Month, Result};
 
 /// Reads, for each report, the records it could be about: at most one by key, one by natural key without a key,
@@ -244,6 +245,51 @@ pub async fn rebuild_sums(tx: &mut WriteTx, now: Instant) -> Result<u64> {
         [now.into()],
     );
     Ok(asked(tx.connection().execute_raw(rebuild)).await?.rows_affected())
+}
+
+/// Counts the ledger anew for the statistics: of everybody, or with a negative `sign` takes what a user has out of them.
+/// Answers with the number of records.
+async fn count_records(tx: &mut WriteTx, user_id: Option<Uuid>, sign: i64) -> Result<i64> {
+    let dialect = tx.dialect();
+    // By the hour: the ledger may be long, its hours are not many.
+    let hour = format!("{} / 3600 * 3600", dialect.unix_seconds("completed_at"));
+    let whose = if user_id.is_some() { "WHERE user_id = $1" } else { "" };
+    let query = dialect.statement(
+        format!(
+            "SELECT usage_type, month_year, {hour} AS hour, COUNT(*) AS records, \
+             CAST(SUM(usage_amount) AS BIGINT) AS amount FROM creatorup_usage {whose} GROUP BY 1, 2, 3"
+        ),
+        user_id.map(sea_orm::Value::from),
+    );
+    let mut counted = 0;
+    for row in asked(tx.reader().query_all_raw(query)).await? {
+        let read = || -> Result<(String, String, i64, i64, i64), sea_orm::DbErr> {
+            Ok((
+                row.try_get("", "usage_type")?,
+                row.try_get("", "month_year")?,
+                row.try_get("", "hour")?,
+                row.try_get("", "records")?,
+                row.try_get("", "amount")?,
+            ))
+        };
+        let (usage_type, month, hour, records, amount) = read().map_err(super::fault)?;
+        let month = Month::parse(&month).ok_or_else(|| Error::internal("usage of no month"))?;
+        let at = counted_at(chrono::DateTime::from_timestamp(hour, 0).unwrap_or_default(), month);
+        tx.tally(Metric::Usage, &usage_type, at, sign * records, sign * amount);
+        counted += records;
+    }
+    Ok(counted)
+}
+
+/// Makes the statistics' counts of usage anew from the ledger.
+pub async fn rebuild_counts(tx: &mut WriteTx) -> Result<i64> {
+    super::tally::forget(tx, Metric::Usage).await?;
+    count_records(tx, None, 1).await
+}
+
+/// Takes what a user has in the ledger out of the statistics, before it is deleted with them.
+pub async fn uncount(tx: &mut WriteTx, user_id: Uuid) -> Result<()> {
+    count_records(tx, Some(user_id), -1).await.map(drop)
 }
 
 /// A page of a user's records, newest month first and newest first in it, with one more than asked for when there are more.

@@ -11,6 +11,7 @@ use super::entity::user::{ActiveModel, Column, Entity};
 use super::rows::Rows;
 use super::{WriteTx, asked, taken};
 use crate::model::page::Page;
+use crate::model::tally::Metric;
 use crate::model::user::{Role, SyncStatus, User, UserChange, UserFilter, UserStats, UserStatus};
 use crate::model::{Error, Instant, Result};
 
@@ -81,13 +82,39 @@ pub async fn insert(tx: &mut WriteTx, user: &User, password_hash: &str) -> Resul
         ..Default::default()
     };
     let insert = Entity::insert(row).exec_without_returning(tx.connection()).await;
-    insert.map(drop).map_err(|error| taken(error, UNIQUE))
+    insert.map_err(|error| taken(error, UNIQUE))?;
+    count_users(tx, user.sync_status.as_str(), 1);
+    Ok(())
+}
+
+fn count_users(tx: &mut WriteTx, sync_status: &str, count: i64) {
+    tx.tally(Metric::Users, sync_status, Instant::default(), count, 0);
+}
+
+/// Counts users whose sync status is about to become `to`, and holds their rows until the transaction ends. Whoever
+/// writes that column calls this first: the running count of users is kept here and nowhere else.
+pub async fn count_sync_status(tx: &mut WriteTx, ids: &[Uuid], to: SyncStatus) -> Result<()> {
+    hold(tx, ids).await?;
+    let query = Entity::find()
+        .select_only()
+        .column(Column::SyncStatus)
+        .column_as(Column::Id.count(), "users")
+        .filter(Column::Id.is_in(ids.iter().copied()))
+        .filter(Column::SyncStatus.ne(to.as_str()))
+        .group_by(Column::SyncStatus);
+    let leaving: Vec<(String, i64)> = asked(query.into_tuple().all(tx.reader())).await?;
+    for (from, users) in leaving {
+        count_users(tx, &from, -users);
+        count_users(tx, to.as_str(), users);
+    }
+    Ok(())
 }
 
 /// Changes parts of a user, who has to be synced again when CreatorUp knows one of them.
 pub async fn update(tx: &mut WriteTx, id: Uuid, change: &UserChange, now: Instant) -> Result<()> {
     let mut row = ActiveModel { updated_at: Set(now), ..Default::default() };
     if change.concerns_creatorup() {
+        count_sync_status(tx, &[id], SyncStatus::Pending).await?;
         row.sync_status = Set(SyncStatus::Pending.as_str().to_owned());
     }
     if let Some(email) = &change.email {
@@ -114,7 +141,11 @@ pub async fn update(tx: &mut WriteTx, id: Uuid, change: &UserChange, now: Instan
 
 /// Deletes a user and what belongs to them; says whether there was one.
 pub async fn delete(tx: &mut WriteTx, id: Uuid) -> Result<bool> {
-    Ok(asked(Entity::delete_by_id(id).exec(tx.connection())).await?.rows_affected > 0)
+    let delete = tx.dialect().statement("DELETE FROM users WHERE id = $1 RETURNING sync_status", [id.into()]);
+    let Some(row) = asked(tx.connection().query_one_raw(delete)).await? else { return Ok(false) };
+    let sync_status: String = row.try_get("", "sync_status").map_err(super::fault)?;
+    count_users(tx, &sync_status, -1);
+    Ok(true)
 }
 
 /// Notes that CreatorUp asked about these users, but for those whose rows another hub holds: waiting for a row in no

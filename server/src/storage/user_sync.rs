@@ -15,6 +15,7 @@ use crate::model::{Error, Instant, Json, Result};
 /// Notes that the copies of these users are no longer as the users are. Whoever can change the same users must hold
 /// their rows.
 pub async fn mark_pending(tx: &mut WriteTx, ids: &[Uuid]) -> Result<()> {
+    super::user::count_sync_status(tx, ids, SyncStatus::Pending).await?;
     let mut changed = Rows::new(&["id"], ids.len());
     for id in ids {
         changed.uuid(*id);
@@ -28,6 +29,7 @@ pub async fn mark_pending(tx: &mut WriteTx, ids: &[Uuid]) -> Result<()> {
 /// Notes that CreatorUp has a user, and what it said. The copy stays pending when the user changed meanwhile.
 pub async fn confirm(tx: &mut WriteTx, id: Uuid, said: &Confirmation, is_newest: bool, now: Instant) -> Result<()> {
     let status = if is_newest { SyncStatus::Synced } else { SyncStatus::Pending };
+    super::user::count_sync_status(tx, &[id], status).await?;
     let mut row = ActiveModel {
         sync_status: Set(status.as_str().to_owned()),
         creatorup_synced_at: Set(Some(now)),
@@ -43,6 +45,7 @@ pub async fn confirm(tx: &mut WriteTx, id: Uuid, said: &Confirmation, is_newest:
 
 /// Notes that CreatorUp could not be told about a user.
 pub async fn fail(tx: &mut WriteTx, id: Uuid) -> Result<()> {
+    super::user::count_sync_status(tx, &[id], SyncStatus::Error).await?;
     let row = ActiveModel { sync_status: Set(SyncStatus::Error.as_str().to_owned()), ..Default::default() };
     let update = Entity::update_many().set(row).filter(Column::Id.eq(id));
     asked(update.exec(tx.connection())).await.map(drop)

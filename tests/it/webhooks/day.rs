@@ -25,16 +25,17 @@ async fn a_webhook_that_cannot_be_stored_is_refused_and_counts_once_when_it_is_s
             let out = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
             operator.execute_unprepared(&out).await.unwrap();
         }
-        None => drop(holder.execute_unprepared("BEGIN IMMEDIATE").await.unwrap()),
+        None => {
+            holder.execute_unprepared("BEGIN IMMEDIATE").await.unwrap();
+        }
     }
     let (code, answer) = send(&hub, USAGE, signed(body.as_bytes()), body.clone()).await;
     assert_eq!((code, &answer["error"]["reason"]), (503, &json!("STORE_UNAVAILABLE")), "{answer}");
-    match &operator {
-        Some(operator) => {
-            drop(operator.execute_unprepared(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await.unwrap());
-        }
-        None => drop(holder.execute_unprepared("ROLLBACK").await.unwrap()),
-    }
+    let (connection, undo) = match &operator {
+        Some(operator) => (operator, format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")),
+        None => (&holder, "ROLLBACK".to_owned()),
+    };
+    connection.execute_unprepared(&undo).await.unwrap();
     let mut taken = Value::Null;
     eventually("it is taken", async || {
         let (code, answer) = send(&hub, USAGE, signed(body.as_bytes()), body.clone()).await;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use upbridge_client::v1;
 
 use super::{SUBSCRIPTION, deliver, fate, headers, key, outcome, send, signed};
-use crate::harness::{Member, TestHub, eventually};
+use crate::harness::{Member, Peer, Setup, TestHub, eventually};
 
 const NOON: i64 = 1_773_576_000;
 
@@ -192,24 +192,7 @@ async fn a_retired_plan_is_kept_and_not_chosen() {
 async fn a_webhook_whose_user_is_gone_when_it_is_applied_is_a_dead_letter_and_says_so() {
     let hub = TestHub::start().await;
     let member = hub.subscriber(1).await;
-    hub.database.execute("INSERT INTO paused_kinds (kind) VALUES ('subscription_sync')").await;
-    // The pause is seen at the next look at the queue.
-    let receipt = loop {
-        let receipt = deliver(&hub, SUBSCRIPTION, &told(&member, "Pro", "active", &hub_time(&hub))).await;
-        let waiting = "SELECT COUNT(*) FROM webhook_logs WHERE status = 'received'";
-        let request = v1::GetWebhookReceiptRequest { event_id: receipt["event_id"].as_str().unwrap().into() };
-        let settled = tokio::time::timeout(std::time::Duration::from_millis(700), async {
-            while hub.database.count(waiting).await > 0 {
-                tokio::task::yield_now().await;
-            }
-        });
-        if settled.await.is_err() {
-            let found = hub.service().await.webhooks().get_webhook_receipt(request).await.unwrap().into_inner();
-            assert_eq!(found.status, i32::from(v1::WebhookStatus::Received));
-            break receipt;
-        }
-        hub.clock.advance(TimeDelta::seconds(1));
-    };
+    let receipt = deliver_and_hold(&hub, &member).await;
     let delete = v1::DeleteUserRequest { user_id: member.id.clone() };
     hub.admin().await.users().delete_user(delete).await.unwrap();
     hub.database.execute("DELETE FROM paused_kinds").await;
@@ -221,4 +204,47 @@ async fn a_webhook_whose_user_is_gone_when_it_is_applied_is_a_dead_letter_and_sa
     let failed = "SELECT COUNT(*) FROM sync_events WHERE event_type = 'subscription_sync' AND status = 'failed'";
     assert_eq!(hub.database.count(failed).await, 1);
     assert_eq!(super::counted(&hub.database, "subscription-update.failed").await, 1);
+}
+
+/// Delivers a change of the member's subscription that is not applied until the pause is over.
+async fn deliver_and_hold(hub: &TestHub, member: &Member) -> Value {
+    hub.database.execute("INSERT INTO paused_kinds (kind) VALUES ('subscription_sync')").await;
+    // The pause is seen at the next look at the queue, so the first may still be applied.
+    loop {
+        let receipt = deliver(hub, SUBSCRIPTION, &told(member, "Pro", "active", &hub_time(hub))).await;
+        let waiting = "SELECT COUNT(*) FROM webhook_logs WHERE status = 'received'";
+        let applied = tokio::time::timeout(std::time::Duration::from_millis(700), async {
+            while hub.database.count(waiting).await > 0 {
+                tokio::task::yield_now().await;
+            }
+        });
+        if applied.await.is_err() {
+            return receipt;
+        }
+        hub.clock.advance(TimeDelta::seconds(1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn telling_creatorup_of_a_user_settles_nothing_that_creatorup_has_told() {
+    let peer = Peer::start().await;
+    let setup = Setup::default().set("CREATORUP_API_URL", peer.url()).set("QUEUE_POLL_INTERVAL", "20");
+    let hub = setup.start().await;
+    let member = hub.subscriber(1).await;
+    let of_webhooks = "SELECT sync_events.status FROM sync_events JOIN webhook_logs ON webhook_logs.id = sync_events.id \
+                       WHERE webhook_logs.status = 'received'";
+    deliver_and_hold(&hub, &member).await;
+    let pushes = peer.heard_of(&member.id).len();
+    let renamed = v1::UpdateUserRequest { user_id: member.id.clone(), name: Some("New".into()), ..Default::default() };
+    hub.admin().await.users().update_user(renamed).await.unwrap();
+    eventually("the user is pushed", async || {
+        let request = v1::GetSyncStatusRequest { digiup_user_id: Some(member.id.clone()) };
+        let standing = hub.service().await.user_sync().get_sync_status(request).await.unwrap().into_inner();
+        peer.heard_of(&member.id).len() > pushes && standing.sync_status == i32::from(v1::SyncStatus::Synced)
+    })
+    .await;
+    assert_eq!(hub.database.texts(of_webhooks).await, ["pending"], "what CreatorUp told is still to be applied");
+    hub.database.execute("DELETE FROM paused_kinds").await;
+    eventually("it is applied", async || standing(&member).await.0 == "Pro").await;
+    eventually("nothing is left", async || hub.database.texts(of_webhooks).await.is_empty()).await;
 }

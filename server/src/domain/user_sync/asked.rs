@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::change::{push, user_event};
+use super::change::{ask, push};
 use crate::domain::Hub;
-use crate::model::event::{EventStatus, NewEvent};
+use crate::model::event::EventStatus;
 use crate::model::job::NewJob;
 use crate::model::user::User;
 use crate::model::{Ctx, Error, Result};
@@ -55,12 +55,7 @@ impl Hub {
                     storage::user::hold(tx, &[*user_id]).await?;
                     let user = storage::user::find(tx.reader(), *user_id).await?;
                     let user = user.ok_or(Error::NotFound { what: "user" })?;
-                    let event_id = match storage::sync_event::pending(tx.reader(), *user_id, 1).await?.first() {
-                        Some(event_id) => *event_id,
-                        None => tx.emit(NewEvent { at: *now, ..user_event(&user, "requested") }),
-                    };
-                    tx.enqueue(job.clone().for_event(event_id));
-                    Ok(event_id)
+                    ask(tx, &user, job.clone(), *now).await
                 })
             })
             .await?;

@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use crate::model::event::{EventKind, EventStatus, NewEvent};
 use crate::model::job::{JobKind, NewJob};
+use crate::model::membership::Subscription;
 use crate::model::user::User;
-use crate::model::{Instant, Result};
+use crate::model::{Instant, Json, Result};
 use crate::storage::{self, WriteTx};
 
 /// Tries after the first of telling about a deletion: no sweep finds a user who is gone.
@@ -23,7 +24,7 @@ pub struct Line {
 
 impl Line {
     /// Tells CreatorUp about a change of a user or their subscription. The caller holds the user's row.
-    pub async fn tell(self, tx: &mut WriteTx, event: NewEvent) -> Result<Uuid> {
+    pub async fn tell(self, tx: &mut WriteTx, Change(event): Change) -> Result<()> {
         let (user_id, kind, at) = (event.user_id, event.kind, event.at);
         storage::user_sync::mark_pending(tx, &[user_id]).await?;
         let event_id = tx.emit(event);
@@ -35,12 +36,12 @@ impl Line {
             }
             tx.enqueue(job);
         }
-        Ok(event_id)
+        Ok(())
     }
 
     /// Tells CreatorUp that a user is no more, if it can have heard of them.
     pub fn tell_deleted(self, tx: &mut WriteTx, user: &User, at: Instant) {
-        let event_id = tx.emit(NewEvent { at, ..user_event(user, "deleted") });
+        let event_id = tx.emit(NewEvent { at, ..Change::of_user(user, "deleted").0 });
         if self.is_connected || user.creatorup_synced_at.is_some() {
             let job = push(user.id, at).unique(format!("{}:deleted", user.id)).for_event(event_id);
             tx.enqueue(NewJob { max_retries: Some(DELETION_RETRIES), ..job });
@@ -54,13 +55,41 @@ pub fn push(user_id: Uuid, at: Instant) -> NewJob {
     NewJob::new(JobKind::UserSync, key.clone(), json!({}), at).unique(key)
 }
 
-/// A change of a user that CreatorUp has to be told about.
-pub fn user_event(user: &User, change: &str) -> NewEvent {
-    NewEvent {
-        kind: EventKind::UserSync,
-        user_id: user.id,
-        status: EventStatus::Pending,
-        payload: json!({ "change": change, "user_id": user.id, "email": user.email, "name": user.name }),
-        at: user.updated_at,
+/// Something that happened to a user and that CreatorUp has to be told about. Only a [`Line`] takes it, so that none is
+/// recorded and then not told.
+pub struct Change(NewEvent);
+
+impl Change {
+    /// A change of the user.
+    pub fn of_user(user: &User, change: &str) -> Change {
+        let payload = json!({ "change": change, "user_id": user.id, "email": user.email, "name": user.name });
+        Change::new(EventKind::UserSync, user.id, payload, user.updated_at)
     }
+
+    /// A change of their subscription.
+    pub fn of_subscription(subscription: &Subscription, change: &str) -> Change {
+        let payload = json!({
+            "change": change,
+            "subscription_id": subscription.id,
+            "plan_id": subscription.plan_id,
+            "status": subscription.status.as_str(),
+            "end_date": subscription.end_date,
+        });
+        Change::new(EventKind::SubscriptionSync, subscription.user_id, payload, subscription.updated_at)
+    }
+
+    fn new(kind: EventKind, user_id: Uuid, payload: Json, at: Instant) -> Change {
+        Change(NewEvent { kind, user_id, status: EventStatus::Pending, payload, at })
+    }
+}
+
+/// Asks for a push of a user as they are, under their oldest pending event, or one of its own when nothing is pending.
+/// The caller holds the user's row.
+pub async fn ask(tx: &mut WriteTx, user: &User, job: NewJob, at: Instant) -> Result<Uuid> {
+    let event_id = match storage::sync_event::pending(tx.reader(), user.id, 1).await?.first() {
+        Some(event_id) => *event_id,
+        None => tx.emit(NewEvent { at, ..Change::of_user(user, "requested").0 }),
+    };
+    tx.enqueue(job.for_event(event_id));
+    Ok(event_id)
 }

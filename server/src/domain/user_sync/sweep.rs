@@ -53,6 +53,10 @@ impl Hub {
 
     /// Asks for the pushes of one batch of users, and for the next batch.
     pub(in crate::domain) async fn sweep_users(&self, job: &Job) -> Outcome {
+        if self.creatorup.is_none() {
+            // One that was begun while there was a CreatorUp.
+            return Outcome::Done(None);
+        }
         match self.sweep_batch(job).await {
             Ok(answer) => Outcome::Done(Some(answer)),
             Err(error) => {

@@ -64,13 +64,11 @@ fn remember(tx: &mut WriteTx, id: Uuid, arrival: &Arrival) {
         WebhookEvent::UsageUpdate => (EventKind::UsageSync, JobKind::UsageSync),
         WebhookEvent::SubscriptionUpdate => (EventKind::SubscriptionSync, JobKind::SubscriptionSync),
     };
-    let event = NewEvent {
-        kind: event,
-        user_id: arrival.user_id,
-        status: EventStatus::Pending,
-        payload: arrival.summary.clone(),
-        at: arrival.at,
-    };
+    // With what is to be done: the event is kept much longer than the job, and can be tried again as long as it is.
+    let mut payload = arrival.summary.clone();
+    payload["work"] = arrival.work.clone();
+    let event =
+        NewEvent { kind: event, user_id: arrival.user_id, status: EventStatus::Pending, payload, at: arrival.at };
     tx.emit_as(id, event);
     tx.enqueue(NewJob::new(job, arrival.user_id.to_string(), arrival.work.clone(), arrival.at).for_event(id));
 }

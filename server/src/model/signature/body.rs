@@ -169,7 +169,9 @@ impl Scanner<'_> {
         let mut depth = 0_usize;
         loop {
             match self.peek().ok_or(NO_OBJECT)? {
-                b'"' => drop(self.string()?),
+                b'"' => {
+                    self.string()?;
+                }
                 b'{' | b'[' => {
                     depth += 1;
                     self.at += 1;

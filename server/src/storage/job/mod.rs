@@ -7,6 +7,7 @@
 mod busy;
 mod claim;
 mod control;
+mod letter;
 mod list;
 mod rescue;
 mod settle;
@@ -17,6 +18,7 @@ mod worker;
 pub use busy::busy_keys;
 pub use claim::{Claim, Standing, claim, look, promote};
 pub use control::{cancel, pause, paused, redrive, resume, retry_now};
+pub use letter::take_letters;
 pub(super) use list::first_turns;
 pub use list::{clear, count_dead, count_waiting, dead_by_kind, find, list, oldest_ready};
 use rescue::free_held;

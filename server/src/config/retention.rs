@@ -1,0 +1,39 @@
+//! How long things are kept, and what becomes of them then.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Reader;
+use crate::model::retention::{LEAST_RECEIPT_DAYS, Retention};
+
+/// Ten years.
+const MOST_DAYS: u64 = 3_650;
+
+/// `CLEANUP_INTERVAL`, `CLEANUP_ARCHIVE_DIR` and the days of each table.
+#[derive(Clone, Debug)]
+pub struct Cleanup {
+    /// How often what is past its retention is removed.
+    pub interval: Duration,
+    /// Where rows are written before they are removed; nowhere when absent.
+    pub archive: Option<PathBuf>,
+    /// Days each table is kept.
+    pub retention: Retention,
+}
+
+impl Reader<'_> {
+    pub(super) fn cleanup(&mut self) -> Cleanup {
+        let mut days = |name, default, least| self.number(name, default, least, MOST_DAYS) as u32;
+        let retention = Retention {
+            events: days("RETENTION_EVENTS_DAYS", 90, 1),
+            webhook_logs: days("RETENTION_WEBHOOK_LOGS_DAYS", 90, 1),
+            webhook_receipts: days("RETENTION_WEBHOOK_RECEIPTS_DAYS", 45, u64::from(LEAST_RECEIPT_DAYS)),
+            sessions: days("RETENTION_SESSIONS_DAYS", 30, 1),
+            alerts: days("RETENTION_ALERTS_DAYS", 365, 1),
+        };
+        Cleanup {
+            interval: self.millis("CLEANUP_INTERVAL", 86_400_000, 100, 31 * 86_400_000),
+            archive: self.optional("CLEANUP_ARCHIVE_DIR").map(PathBuf::from),
+            retention,
+        }
+    }
+}

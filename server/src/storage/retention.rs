@@ -1,0 +1,167 @@
+//! Removal of what is past its retention, a bounded number of rows at a time.
+//!
+//! Only tables that are listed here are ever touched: logs, events and sessions that are over, alerts that are
+//! cleared, and counts of short spans. The ledger, its revisions and sums, payments and the audit log are not.
+
+use sea_orm::{ConnectionTrait, Value};
+use uuid::Uuid;
+
+use super::dialect::Dialect;
+use super::rows::Rows;
+use super::{WriteTx, asked, fault};
+use crate::model::retention::Table;
+use crate::model::{Instant, Json, Result};
+
+/// Rows that are counted at most when nobody wants them removed.
+const COUNTED: i64 = 1_000_000;
+
+/// What tells the rows of a table that are past their retention; `$1` is the instant it reaches back to.
+struct Scope {
+    table: &'static str,
+    /// The row's name, when an archive can tell it by one.
+    id: Option<&'static str>,
+    old: &'static str,
+    order: &'static str,
+}
+
+fn scope(table: Table) -> Scope {
+    match table {
+        Table::SyncEvents => Scope {
+            table: "sync_events",
+            id: Some("id"),
+            old: "updated_at < $1 AND status <> 'pending'",
+            order: "updated_at, id",
+        },
+        Table::WebhookLogs => Scope {
+            table: "webhook_logs",
+            id: Some("id"),
+            // What was accepted and is not applied yet is still somebody's work.
+            old: "created_at < $1 AND status <> 'received'",
+            order: "created_at",
+        },
+        Table::WebhookReceipts => {
+            Scope { table: "webhook_receipts", id: None, old: "received_at < $1", order: "received_at" }
+        }
+        Table::Sessions => Scope { table: "sessions", id: None, old: "expires_at < $1", order: "expires_at" },
+        Table::Alerts => Scope {
+            table: "alerts",
+            id: Some("id"),
+            old: "cleared_at IS NOT NULL AND updated_at < $1",
+            order: "updated_at, id",
+        },
+    }
+}
+
+/// How many rows of a table are past their retention, counted up to a million.
+pub async fn count<C: ConnectionTrait>(connection: &C, dialect: Dialect, table: Table, before: Instant) -> Result<i64> {
+    let Scope { table, old, .. } = scope(table);
+    let sql = format!("SELECT COUNT(*) AS count FROM (SELECT 1 FROM {table} WHERE {old} LIMIT $2) AS past");
+    let row = asked(connection.query_one_raw(dialect.statement(sql, [before.into(), COUNTED.into()]))).await?;
+    row.map_or(Ok(0), |row| row.try_get("", "count").map_err(fault))
+}
+
+/// Removes rows of a table that are past their retention, oldest first; says how many.
+pub async fn remove(tx: &mut WriteTx, table: Table, before: Instant, most: u64) -> Result<u64> {
+    let dialect = tx.dialect();
+    let Scope { table, old, order, .. } = scope(table);
+    let row = dialect.row_name();
+    let remove = dialect.statement(
+        format!(
+            "DELETE FROM {table} WHERE {row} IN (SELECT {row} FROM {table} WHERE {old} ORDER BY {order} LIMIT $2 {skip})",
+            skip = dialect.skip_locked()
+        ),
+        [before.into(), (most as i64).into()],
+    );
+    Ok(asked(tx.connection().execute_raw(remove)).await?.rows_affected())
+}
+
+/// Rows of a table that are past their retention, oldest first, as JSON with their ids; nothing for a table whose rows
+/// are not archived.
+pub async fn read<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    table: Table,
+    before: Instant,
+    most: u64,
+) -> Result<Vec<(Uuid, Json)>> {
+    let Scope { table, id: Some(id), old, order } = scope(table) else { return Ok(Vec::new()) };
+    let json = dialect.row_json(columns(table));
+    let sql = format!("SELECT {id} AS id, {json} AS json FROM {table} WHERE {old} ORDER BY {order} LIMIT $2");
+    let values: [Value; 2] = [before.into(), (most as i64).into()];
+    let rows = asked(connection.query_all_raw(dialect.statement(sql, values))).await?;
+    rows.iter()
+        .map(|row| {
+            let id: Uuid = row.try_get("", "id").map_err(fault)?;
+            let text: String = row.try_get("", "json").map_err(fault)?;
+            let mut json: Json = serde_json::from_str(&text).map_err(crate::model::Error::internal)?;
+            // SQLite keeps a UUID as bytes, which JSON has no form for.
+            json["id"] = Json::String(id.to_string());
+            Ok((id, json))
+        })
+        .collect()
+}
+
+/// The columns an archive has.
+fn columns(table: &str) -> &'static [(&'static str, Column)] {
+    use Column::{Json, Plain, Uuid};
+    match table {
+        "sync_events" => &[
+            ("event_type", Plain),
+            ("user_id", Uuid),
+            ("status", Plain),
+            ("payload", Json),
+            ("response", Json),
+            ("error_message", Plain),
+            ("retry_count", Plain),
+            ("max_retries", Plain),
+            ("processed_at", Plain),
+            ("created_at", Plain),
+            ("updated_at", Plain),
+        ],
+        "webhook_logs" => &[
+            ("source", Plain),
+            ("event_type", Plain),
+            ("user_id", Uuid),
+            ("payload", Json),
+            ("status", Plain),
+            ("response", Json),
+            ("error_message", Plain),
+            ("ip_address", Plain),
+            ("processed_at", Plain),
+            ("created_at", Plain),
+        ],
+        _ => &[
+            ("code", Plain),
+            ("severity", Plain),
+            ("source", Plain),
+            ("message", Plain),
+            ("details", Json),
+            ("opened_at", Plain),
+            ("cleared_at", Plain),
+        ],
+    }
+}
+
+/// How a column goes into JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Column {
+    /// As it is.
+    Plain,
+    /// As JSON of its own.
+    Json,
+    /// As the text of a UUID.
+    Uuid,
+}
+
+/// Removes the named rows, those of them that are still past their retention; says how many.
+pub async fn remove_named(tx: &mut WriteTx, table: Table, ids: &[Uuid], before: Instant) -> Result<u64> {
+    let Scope { table, id: Some(id), old, .. } = scope(table) else { return Ok(0) };
+    let mut rows = Rows::new(&["id", "before"], ids.len());
+    for id in ids {
+        rows.uuid(*id).time(before);
+    }
+    let old = old.replace("$1", "(SELECT before FROM named LIMIT 1)");
+    let remove = format!("DELETE FROM {table} WHERE {id} IN (SELECT id FROM named) AND {old} RETURNING {id}");
+    let dialect = tx.dialect();
+    Ok(asked(rows.query(tx.connection(), dialect, "named", &remove)).await?.len() as u64)
+}
