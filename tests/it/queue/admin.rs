@@ -463,6 +463,36 @@ async fn a_watch_tells_what_happens_to_jobs_and_ends_with_the_hub() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watch_over_http_is_a_stream_of_events() {
+    let office = Office::open(Setup::default()).await;
+    let request = Http::new().get(office.url("monitor?kind=probe&key=k")).bearer_auth(&office.token);
+    let mut answer = request.send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["content-type"]),
+        (200, &"text/event-stream".parse().unwrap())
+    );
+    let mut text = String::new();
+    let mut until = async |word: &str| {
+        while !text.contains(word) {
+            let chunk = timeout(LONG, answer.chunk()).await.expect("something is told").unwrap().expect("it goes on");
+            text += std::str::from_utf8(&chunk).unwrap();
+        }
+        text.clone()
+    };
+    until("data: ").await;
+    let id = office.probe(probes(1, "k")).await.remove(0);
+    let text = until("\"done\"").await;
+    let events = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let events: Vec<Value> = events.map(|data| serde_json::from_str(data).unwrap()).collect();
+    assert_eq!(events[0], json!({ "transition": null, "missed": 0 }), "the watch begins");
+    let steps: Vec<&str> = events[1..].iter().map(|event| event["transition"]["step"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["enqueued", "running", "done"]);
+    assert!(events[1..].iter().all(|event| event["transition"]["job_id"] == id.as_str()), "{events:?}");
+    let (code, answer) = office.get("monitor?kind=nothing").await;
+    assert_eq!((code, &answer["error"]["details"][0]["field"]), (400, &json!("kind")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watch_ends_for_who_is_no_longer_an_administrator() {
     let office = Office::open(Setup::default()).await;
     let other = office.hub.another_admin().await;
