@@ -78,9 +78,18 @@ impl Peer {
         self.memory.lock().expect("no panic").script.extend(script);
     }
 
-    /// Everything it was asked.
+    /// Everything it was told; who only asks whether it is there tells nothing.
     pub fn heard(&self) -> Vec<Heard> {
-        self.memory.lock().expect("no panic").heard.clone()
+        let mut heard = self.memory.lock().expect("no panic").heard.clone();
+        heard.retain(|heard| heard.method != "GET");
+        heard
+    }
+
+    /// How it was asked whether it is there.
+    pub fn probed(&self) -> Vec<Heard> {
+        let mut heard = self.memory.lock().expect("no panic").heard.clone();
+        heard.retain(|heard| heard.method == "GET");
+        heard
     }
 
     /// What it was asked about a user, oldest first.

@@ -165,7 +165,7 @@ async fn a_monitor_prints_each_transition_until_it_is_interrupted() {
     };
     let (mut plain, mut json) = (begin(""), begin("--json"));
     let (mut plain_lines, mut json_lines) = (lines(&mut plain), lines(&mut json));
-    let mut next = async |lines: &mut tokio::sync::mpsc::UnboundedReceiver<String>| {
+    let next = async |lines: &mut tokio::sync::mpsc::UnboundedReceiver<String>| {
         tokio::time::timeout(Duration::from_millis(200), lines.recv()).await.ok().flatten()
     };
     let watching = async || {

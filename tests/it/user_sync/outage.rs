@@ -89,7 +89,7 @@ async fn a_hub_killed_during_a_push_pushes_again_and_ends_up_right() {
 async fn without_a_creatorup_the_hub_is_quiet_and_one_that_comes_later_is_told_everything() {
     let hub = TestHub::start().await;
     let member = hub.subscriber(2).await;
-    let jobs = "SELECT COUNT(*) FROM jobs";
+    let jobs = "SELECT COUNT(*) FROM jobs WHERE kind = 'user_sync'";
     assert_eq!(hub.database.count(jobs).await, 0, "nothing waits for what may never be");
     let peer = Peer::start().await;
     let hub = with(&peer).start_on(hub.stop().await).await;
@@ -140,7 +140,7 @@ async fn whether_creatorup_is_there_is_known_within_the_timeout() {
     assert_eq!(open(None).await, None);
     let health = open(Some(peer.url())).await.unwrap();
     assert!(health.is_reachable() && health.latency.unwrap() < Duration::from_millis(300), "{health:?}");
-    assert_eq!((&*peer.heard()[0].path, peer.heard()[0].headers.contains_key("x-api-key")), ("/healthz", true));
+    assert_eq!((&*peer.probed()[0].path, peer.probed()[0].headers.contains_key("x-api-key")), ("/healthz", true));
 
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let health = open(Some(format!("http://{}", silent.local_addr().unwrap()))).await.unwrap();
