@@ -15,6 +15,8 @@ async fn busy(setup: Setup) -> TestHub {
     let member = hub.subscriber(3).await;
     member.client.usage().record_usage(record(usage("batch"))).await.unwrap();
     settled(&hub.database).await;
+    // After days have passed a sweep would take up who failed, and make events of its own.
+    hub.database.execute("INSERT INTO paused_kinds (kind, paused_at) VALUES ('user_sweep', CURRENT_TIMESTAMP)").await;
     let now = hub.database.texts("SELECT CAST(MAX(created_at) AS TEXT) FROM sync_events").await.remove(0);
     let id = |last: u8| match hub.database.is_postgres() {
         true => format!("'00000000-0000-7000-8000-0000000000{last:02x}'"),
