@@ -143,6 +143,7 @@ async fn rows_are_in_the_archive_before_they_are_gone() {
 
     // Where nothing can be written, nothing is removed.
     let hub = busy(lonely().set("CLEANUP_ARCHIVE_DIR", "/proc/nowhere")).await;
+    let events = rows(&hub.database, "sync_events").await;
     hub.clock.advance(TimeDelta::days(100));
     let request = v1::CleanupOldDataRequest::default();
     let refused = hub.admin().await.analytics().cleanup_old_data(request).await.unwrap_err();
