@@ -87,7 +87,9 @@ impl Bare {
         let arguments = [mode.to_owned(), port.to_string()];
         let log = scratch.path().join(format!("{mode}.log"));
         let mut server = Server::start(&std::env::current_exe()?, &arguments, scratch.path(), &[], &log)?;
-        server.answers(|| async { Ok(drop(tokio::net::TcpStream::connect(("127.0.0.1", port)).await?)) }).await?;
+        let connect =
+            || async move { anyhow::Ok(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map(drop)?) };
+        server.answers(connect).await?;
         Ok(Bare { server, port })
     }
 

@@ -108,7 +108,9 @@ pub async fn run(
     let background = CancellationToken::new();
     tasks.spawn(health.clone().watch(config.health_check_interval, background.clone()));
     tasks.spawn(tidy(hub.clone(), background.clone()));
-    tasks.spawn(clean_up(hub.clone(), config.cleanup.interval, background.clone()));
+    if let Some(interval) = config.cleanup.interval {
+        tasks.spawn(clean_up(hub.clone(), interval, background.clone()));
+    }
     tasks.spawn(sweep(hub.clone(), config.creatorup.sync_interval, background.clone()));
     let (store, clock) = (hub.store().clone(), hub.clock().clone());
     tasks.spawn(queue::worker::run(store, clock, hub.clone(), config.queue_options(), background.clone()));

@@ -16,7 +16,8 @@ use upbridge_proto::schema::Schema;
 
 use crate::harness::{RawClient, Setup, TestDatabase, TestHub, eventually, frame, keyed, usage};
 
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
+    "AnalyticsService",
     "AuthService",
     "MembershipService",
     "QueueService",

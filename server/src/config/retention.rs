@@ -12,8 +12,8 @@ const MOST_DAYS: u64 = 3_650;
 /// `CLEANUP_INTERVAL`, `CLEANUP_ARCHIVE_DIR` and the days of each table.
 #[derive(Clone, Debug)]
 pub struct Cleanup {
-    /// How often what is past its retention is removed.
-    pub interval: Duration,
+    /// How often what is past its retention is removed; `None` is never, unless an administrator asks for it.
+    pub interval: Option<Duration>,
     /// Where rows are written before they are removed; nowhere when absent.
     pub archive: Option<PathBuf>,
     /// Days each table is kept.
@@ -31,7 +31,10 @@ impl Reader<'_> {
             alerts: days("RETENTION_ALERTS_DAYS", 365, 1),
         };
         Cleanup {
-            interval: self.millis("CLEANUP_INTERVAL", 86_400_000, 100, 31 * 86_400_000),
+            interval: match self.text("CLEANUP_INTERVAL", "86400000").as_str() {
+                "off" => None,
+                _ => Some(self.millis("CLEANUP_INTERVAL", 86_400_000, 100, 31 * 86_400_000)),
+            },
             archive: self.optional("CLEANUP_ARCHIVE_DIR").map(PathBuf::from),
             retention,
         }

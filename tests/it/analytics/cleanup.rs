@@ -30,8 +30,8 @@ async fn busy(setup: Setup) -> TestHub {
             .await;
         hub.database
             .execute(&format!(
-                "INSERT INTO webhook_receipts (source, delivery_key, log_id, received_at) \
-                 VALUES ('creatorup', 'key-{last}', {}, '{now}')",
+                "INSERT INTO webhook_receipts (source, delivery_key, body_digest, log_id, received_at) \
+                 VALUES ('creatorup', 'key-{last}', 'digest-{last}', {}, '{now}')",
                 id(last)
             ))
             .await;

@@ -108,6 +108,8 @@ pub fn variables(database: &TestDatabase) -> BTreeMap<String, String> {
         ("RATE_LIMIT_WEBHOOK", "off"),
         ("WEBHOOK_SECRET", WEBHOOK_SECRET),
         ("LOG_DIR", &logs),
+        // A job of nobody's making would be in every test's queue.
+        ("CLEANUP_INTERVAL", "off"),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }

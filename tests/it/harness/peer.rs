@@ -78,8 +78,17 @@ impl Peer {
         self.memory.lock().expect("no panic").script.extend(script);
     }
 
-    /// Everything it was asked.
+    /// Everything it was told. Whether it is there, which hubs ask by themselves, is in [`Peer::probed`].
     pub fn heard(&self) -> Vec<Heard> {
+        self.all().into_iter().filter(|heard| heard.method != "GET").collect()
+    }
+
+    /// Every time it was asked whether it is there.
+    pub fn probed(&self) -> Vec<Heard> {
+        self.all().into_iter().filter(|heard| heard.method == "GET").collect()
+    }
+
+    fn all(&self) -> Vec<Heard> {
         self.memory.lock().expect("no panic").heard.clone()
     }
 

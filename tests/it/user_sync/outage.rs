@@ -140,7 +140,7 @@ async fn whether_creatorup_is_there_is_known_within_the_timeout() {
     assert_eq!(open(None).await, None);
     let health = open(Some(peer.url())).await.unwrap();
     assert!(health.is_reachable() && health.latency.unwrap() < Duration::from_millis(300), "{health:?}");
-    assert_eq!((&*peer.heard()[0].path, peer.heard()[0].headers.contains_key("x-api-key")), ("/healthz", true));
+    assert_eq!((&*peer.probed()[0].path, peer.probed()[0].headers.contains_key("x-api-key")), ("/healthz", true));
 
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let health = open(Some(format!("http://{}", silent.local_addr().unwrap()))).await.unwrap();

@@ -177,3 +177,30 @@ async fn a_deleted_user_is_told_about_and_one_whom_creatorup_never_had_is_no_fai
     let unsettled = "SELECT COUNT(*) FROM sync_events WHERE event_type = 'user_sync' AND status <> 'completed'";
     assert_eq!(hub.database.count(unsettled).await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_settles_nothing_that_came_from_creatorup() {
+    let peer = Peer::start().await;
+    let hub = with(&peer).start().await;
+    let (member, admin) = (synced(&hub).await, hub.admin().await);
+    // A subscription that CreatorUp reported and that waits to be applied, as the intake of webhooks leaves it.
+    let id = |id: &str| match hub.database.is_postgres() {
+        true => format!("'{id}'"),
+        false => format!("x'{}'", id.replace('-', "")),
+    };
+    let event = id(&uuid::Uuid::now_v7().to_string());
+    let user = id(&member.id);
+    for (table, columns) in [("webhook_logs", "source"), ("sync_events", "status")] {
+        let what = if columns == "source" { "'creatorup'" } else { "'pending'" };
+        let insert = format!(
+            "INSERT INTO {table} (id, event_type, user_id, {columns}) VALUES ({event}, 'subscription_sync', {user}, {what})"
+        );
+        hub.database.execute(&insert).await;
+    }
+    rename(&admin, &member.id, "Budi").await;
+    eventually("the name is pushed", async || peer.heard_of(&member.id).len() == 2).await;
+    becomes(&hub, &member.id, v1::SyncStatus::Synced).await;
+    settles(&hub, &member.id).await;
+    let waits = format!("SELECT COUNT(*) FROM sync_events WHERE id = {event} AND status = 'pending'");
+    assert_eq!(hub.database.count(&waits).await, 1, "the webhook is still to be applied");
+}
