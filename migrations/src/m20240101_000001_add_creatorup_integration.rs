@@ -19,7 +19,7 @@ impl MigrationTrait for Migration {
         manager.create_table(usage_revisions(manager)).await?;
         manager.create_table(usage_monthly(manager)).await?;
         manager.create_table(sync_events(manager)).await?;
-        let owner = owner(manager);
+        let owner = user_in_index(manager);
         run(
             manager,
             &[

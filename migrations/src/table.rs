@@ -11,12 +11,12 @@ pub fn now(manager: &SchemaManager<'_>) -> SimpleExpr {
     }
 }
 
-/// The user in the indexes by key and by name.
+/// The user in an index of the ledger that something else leads.
 ///
 /// PostgreSQL keeps the plan of a statement, and on a young table the index by month serves a lookup by user and key
 /// as well as the one that is made for it; later it would walk all of a member's records. An index of the id's bytes
 /// is found by their comparison alone, and no other is.
-pub fn owner(manager: &SchemaManager<'_>) -> &'static str {
+pub fn user_in_index(manager: &SchemaManager<'_>) -> &'static str {
     match manager.get_database_backend() {
         DbBackend::Postgres => "uuid_send(user_id)",
         _ => "user_id",

@@ -224,8 +224,8 @@ fn the_name_of_a_test_is_a_sentence() {
 
 #[test]
 fn the_example_environment_lists_every_variable_that_is_read() {
-    let config = sources("server/src/config");
-    let config: Vec<String> = config.iter().filter(|source| !source.is_test()).map(Source::code).collect();
+    let config = sources("server/src/config").into_iter().filter(|source| !source.is_test());
+    let config: Vec<String> = config.map(|source| source.code()).collect();
     let code = config.iter().map(|code| code.split("#[cfg(test)]").next().unwrap()).collect::<String>();
     let is_name = |text: &&str| {
         text.len() > 2

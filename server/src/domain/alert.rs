@@ -101,7 +101,8 @@ impl Hub {
 
     /// Asks CreatorUp whether it is there; nothing when no address is configured.
     async fn probe_creatorup(&self) -> Option<Reachability> {
-        let answer = self.creatorup.as_ref()?.probe().await.map_err(|failure| failure.to_string());
+        let health = self.creatorup_health().await?;
+        let answer = health.latency.ok_or_else(|| health.problem.unwrap_or_default());
         Some(Reachability { at: self.now(), answer })
     }
 

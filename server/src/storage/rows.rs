@@ -141,11 +141,13 @@ pub(super) fn arrays(width: usize, cells: Vec<Value>) -> Vec<Piece> {
     let (mut select, mut values, mut present) = ("SELECT ".to_owned(), Vec::with_capacity(width), Vec::new());
     for (column, mut cells) in columns.into_iter().enumerate() {
         let separator = if column == 0 { "" } else { ", " };
+        let cast = if matches!(cells[0], Value::Json(_)) { "::jsonb" } else { "" };
+        cells.iter_mut().for_each(json_to_text);
         if cells.iter().all(is_present) {
             // Writing to a string cannot fail.
-            let _ = write!(select, "{separator}c{column}");
+            let _ = write!(select, "{separator}c{column}{cast}");
         } else {
-            let _ = write!(select, "{separator}CASE WHEN p{column} THEN c{column} END");
+            let _ = write!(select, "{separator}CASE WHEN p{column} THEN c{column}{cast} END");
             let presence = cells.iter().map(|cell| Value::from(is_present(cell))).collect();
             present.push((column, Value::Array(ArrayType::Bool, Some(Box::new(presence)))));
             cells.iter_mut().filter(|cell| !is_present(cell)).for_each(|cell| *cell = cell.dummy_value());
@@ -166,6 +168,13 @@ pub(super) fn arrays(width: usize, cells: Vec<Value>) -> Vec<Piece> {
     }
     select.push(')');
     vec![Piece { select, values }]
+}
+
+/// Makes JSON the text that it travels as: what comes after copies a document branch by branch, and text at once.
+fn json_to_text(cell: &mut Value) {
+    if let Value::Json(json) = cell {
+        *cell = Value::String(json.take().map(|json| json.to_string()));
+    }
 }
 
 fn is_present(cell: &Value) -> bool {
@@ -198,6 +207,7 @@ pub(super) fn values(width: usize, cells: Vec<Value>) -> impl Iterator<Item = Pi
         let mut values = Vec::with_capacity(1 + count * width);
         values.push(Value::from(count as i64));
         values.extend(cells.by_ref().take(count * width));
+        values.iter_mut().for_each(json_to_text);
         Some(Piece { select, values })
     })
 }

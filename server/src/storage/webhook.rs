@@ -192,17 +192,6 @@ pub async fn list<C: ConnectionTrait>(connection: &C, filter: &WebhookFilter, pa
     asked(query.all(connection)).await?.into_iter().map(WebhookLog::try_from).collect()
 }
 
-/// Forgets keys that came before `before`, `most` at most, and says how many. A delivery that comes again later than
-/// that is taken for a new one.
-pub async fn prune_receipts(tx: &mut WriteTx, before: Instant, most: u64) -> Result<u64> {
-    let prune = tx.dialect().statement(
-        "DELETE FROM webhook_receipts WHERE (delivery_key, source) IN (SELECT delivery_key, source \
-         FROM webhook_receipts WHERE received_at < $1 ORDER BY received_at LIMIT $2)",
-        [before.into(), (most as i64).into()],
-    );
-    Ok(asked(tx.connection().execute_raw(prune)).await?.rows_affected())
-}
-
 impl TryFrom<Model> for WebhookLog {
     type Error = crate::model::Error;
 
