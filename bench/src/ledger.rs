@@ -5,6 +5,7 @@
 //! a ledger row, a primary key, and the unique index that makes a record count once; it has no totals, no quota,
 //! no events, and nobody to answer.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -31,12 +32,18 @@ const INSERT: usize = 500;
 /// A stream that takes longer than this is broken, not slow.
 const LONGEST_STREAM: Duration = Duration::from_secs(300);
 
+/// A name of its own for every batch, numbered as renderers number their work.
+fn batch_name() -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    format!("batch {:09}", NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
 /// A finished batch of one unit.
 pub fn usage(month_year: &str) -> v1::UsageData {
     let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
     let metadata = [("codec".to_owned(), text("h264")), ("resolution".to_owned(), text("1920x1080"))];
     v1::UsageData {
-        batch_name: "bench batch".to_owned(),
+        batch_name: batch_name(),
         batch_type: "video".to_owned(),
         usage_type: FEATURE.to_owned(),
         usage_amount: Some(1),
@@ -51,7 +58,7 @@ pub fn usage(month_year: &str) -> v1::UsageData {
 pub fn usage_json(month_year: &str, key: &str) -> String {
     serde_json::json!({
         "usage_data": {
-            "batch_name": "bench batch",
+            "batch_name": batch_name(),
             "batch_type": "video",
             "usage_type": FEATURE,
             "usage_amount": 1,
@@ -230,7 +237,7 @@ impl Inserts {
                             .bind(&row.id[..])
                             .bind(&row.user_id[..])
                             .bind("")
-                            .bind("bench batch")
+                            .bind(batch_name())
                             .bind("video")
                             .bind(FEATURE)
                             .bind(1_i32)

@@ -119,18 +119,20 @@ impl Hub {
         Ok(removed)
     }
 
-    /// Enqueues the cleanup of this interval, unless a hub has; says whether this one did.
+    /// Enqueues the cleanup of this interval, unless a hub has; says whether this one did. The interval in which a
+    /// database has its first hub has none: there is nothing old yet.
     pub async fn schedule_cleanup(&self, interval: Duration) -> Result<bool> {
         let now = self.now();
         let slot = now.timestamp_millis() / (interval.as_millis().max(1) as i64);
         self.store
             .write((slot, now), |tx, (slot, now)| {
                 Box::pin(async move {
-                    let is_first = storage::job::take_slot(tx, SCHEDULE, *slot).await?;
-                    if is_first {
+                    let has_begun = storage::job::was_scheduled(tx, SCHEDULE).await?;
+                    let is_ours = storage::job::take_slot(tx, SCHEDULE, *slot).await? && has_begun;
+                    if is_ours {
                         tx.enqueue(NewJob::new(JobKind::Cleanup, SCHEDULE, json!({}), *now).unique(SCHEDULE));
                     }
-                    Ok(is_first)
+                    Ok(is_ours)
                 })
             })
             .await

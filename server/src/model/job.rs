@@ -62,12 +62,17 @@ pub struct KindRule {
     pub deadline: Duration,
     /// Jobs of one key that run at once, over all hubs; `None` is as many as there are slots.
     pub per_key: Option<u32>,
+    /// Whether it waits for somebody else's server: such jobs leave a slot to the others, however slow that one is.
+    pub is_outbound: bool,
 }
 
 impl JobKind {
     /// The rule of the kind. Subscriptions decide over access, so they go first.
     pub fn rule(self) -> KindRule {
-        let rule = |priority, seconds, per_key| KindRule { priority, deadline: Duration::from_secs(seconds), per_key };
+        let rule = |priority, seconds, per_key| {
+            let is_outbound = self == JobKind::UserSync;
+            KindRule { priority, deadline: Duration::from_secs(seconds), per_key, is_outbound }
+        };
         match self {
             // One at a time per user, so that the newer never overtakes the older.
             JobKind::SubscriptionSync => rule(10, 60, Some(1)),

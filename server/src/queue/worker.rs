@@ -1,7 +1,7 @@
 //! The worker: one dispatcher for all kinds of job. It claims what its free slots can take, runs it, and records how
 //! it ended; it wakes for a commit of this hub, a hint of another, the next retry that is due, and once a second.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,6 +85,8 @@ struct Dispatcher {
     options: Options,
     tasks: JoinSet<Uuid>,
     running: HashMap<Uuid, CancellationToken>,
+    /// Those among them that wait for somebody else's server.
+    outbound: HashSet<Uuid>,
     /// Cancelled when running jobs are to be handed back.
     hand_back: CancellationToken,
     hungry: Hunger,
@@ -94,8 +96,17 @@ struct Dispatcher {
 impl Dispatcher {
     fn new(lease: Arc<Lease>, lane: Arc<Lane<SettleBatch>>) -> Dispatcher {
         let options = lease.options;
-        let (tasks, running, hand_back) = (JoinSet::new(), HashMap::new(), CancellationToken::new());
-        Dispatcher { lease, lane, options, tasks, running, hand_back, hungry: Hunger::Curious, finished: 0 }
+        Dispatcher {
+            lease,
+            lane,
+            options,
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            outbound: HashSet::new(),
+            hand_back: CancellationToken::new(),
+            hungry: Hunger::Curious,
+            finished: 0,
+        }
     }
 
     async fn run(mut self, stop: &CancellationToken) {
@@ -140,11 +151,16 @@ impl Dispatcher {
         match done {
             Ok(id) => {
                 self.running.remove(&id);
+                if self.outbound.remove(&id) {
+                    // Others of its sort may have been left waiting while slots were free.
+                    self.hungry = Hunger::Sure;
+                }
             }
             // A task catches its handler's panic; one that is gone all the same must not keep its slot.
             Err(error) => {
                 tracing::error!(%error, "a worker's task ended by itself");
                 self.running.retain(|_, task| !task.is_cancelled());
+                self.outbound.retain(|id| self.running.contains_key(id));
             }
         }
         self.finished += 1;
@@ -174,7 +190,13 @@ impl Dispatcher {
                 return Ok(next);
             }
         }
-        let claim = Claim { worker_id: self.lease.id, most: self.options.concurrency - self.running.len() };
+        let concurrency = self.options.concurrency;
+        let claim = Claim {
+            worker_id: self.lease.id,
+            most: concurrency - self.running.len(),
+            // A slot is left to jobs that need nobody, however slow everybody else is.
+            most_outbound: (concurrency - 1).max(1).saturating_sub(self.outbound.len()),
+        };
         let jobs = store
             .write((claim, due, now), |tx, (claim, due, now)| {
                 Box::pin(async move {
@@ -200,6 +222,9 @@ impl Dispatcher {
         let (lease, lane) = (self.lease.clone(), self.lane.clone());
         let (called_off, hand_back) = (CancellationToken::new(), self.hand_back.clone());
         self.running.insert(job.id, called_off.clone());
+        if job.kind.rule().is_outbound {
+            self.outbound.insert(job.id);
+        }
         self.tasks.spawn(async move {
             let id = job.id;
             let begun = Instant::now();

@@ -155,7 +155,8 @@ async fn each_interval_is_cleaned_up_once_by_one_hub_of_all() {
         let tallied = "SELECT CAST(COALESCE(SUM(count), 0) AS BIGINT) FROM tallies WHERE label = 'cleanup.done'";
         hub.database.count(tallied).await
     };
-    eventually("the first interval", async || done().await == 1).await;
+    let begun = "SELECT COUNT(*) FROM schedules WHERE name = 'cleanup'";
+    eventually("the first interval", async || hub.database.count(begun).await == 1).await;
     // The clock stands, so the interval goes on, however often it is looked at.
     let other = match hub.database.is_postgres() {
         true => Some(
@@ -168,11 +169,11 @@ async fn each_interval_is_cleaned_up_once_by_one_hub_of_all() {
     };
     hub.clock.advance(TimeDelta::days(100));
     eventually("the next interval", async || rows(&hub.database, "sync_events").await == 0).await;
-    eventually("its job is over", async || done().await == 2).await;
+    eventually("its job is over", async || done().await == 1).await;
     if let Some(other) = other {
         // The other hub's clock is a hundred days behind: its intervals are taken.
         other.clock.advance(TimeDelta::days(100));
         assert_eq!(rows(&other.database, "jobs WHERE kind = 'cleanup'").await, 0);
-        assert_eq!(done().await, 2);
+        assert_eq!(done().await, 1);
     }
 }

@@ -89,6 +89,23 @@ async fn jobs_of_one_key_run_one_at_a_time_and_hold_up_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn however_slow_the_other_side_is_a_slot_is_left_to_jobs_that_do_not_need_it() {
+    let (shop, gate) = (Shop::open().await, gate());
+    let worker = shop.worker(options(), {
+        let gate = gate.clone();
+        move |job| if job.kind == JobKind::UserSync { through(&gate) } else { done() }
+    });
+    shop.add((0..20).map(|n| shop.job(JobKind::UserSync, &format!("user-{n}"))).collect()).await;
+    shop.becomes("running", 4).await;
+    shop.add_probes("a", 10).await;
+    shop.becomes("done", 10).await;
+    assert_eq!(shop.count("running").await, 4);
+    gate.add_permits(20);
+    shop.is_empty().await;
+    assert_eq!(worker.runs(), 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_newcomer_does_not_wait_for_anothers_backlog() {
     let (shop, gate) = (Shop::open().await, gate());
     let one = queue_of_one();

@@ -89,7 +89,7 @@ async fn a_hub_killed_during_a_push_pushes_again_and_ends_up_right() {
 async fn without_a_creatorup_the_hub_is_quiet_and_one_that_comes_later_is_told_everything() {
     let hub = TestHub::start().await;
     let member = hub.subscriber(2).await;
-    let jobs = "SELECT COUNT(*) FROM jobs";
+    let jobs = "SELECT COUNT(*) FROM jobs WHERE kind = 'user_sync'";
     assert_eq!(hub.database.count(jobs).await, 0, "nothing waits for what may never be");
     let peer = Peer::start().await;
     let hub = with(&peer).start_on(hub.stop().await).await;

@@ -26,6 +26,8 @@ pub struct Claim {
     pub worker_id: Uuid,
     /// Jobs, at most.
     pub most: usize,
+    /// Jobs among them that wait for somebody else's server, at most.
+    pub most_outbound: usize,
 }
 
 struct Candidate {
@@ -44,7 +46,8 @@ pub async fn claim(tx: &mut WriteTx, claim: &Claim) -> Result<Vec<Job>> {
         if wanted == 0 {
             break;
         }
-        let candidates = candidates(tx, wanted).await?;
+        let outbound = claimed.iter().filter(|job: &&Job| job.kind.rule().is_outbound).count();
+        let candidates = candidates(tx, wanted, claim.most_outbound - outbound).await?;
         if candidates.is_empty() {
             break;
         }
@@ -64,11 +67,12 @@ pub async fn claim(tx: &mut WriteTx, claim: &Claim) -> Result<Vec<Job>> {
 static CANDIDATES: LazyLock<[String; 2]> = LazyLock::new(|| {
     [Dialect::Sqlite, Dialect::Postgres].map(|dialect| {
         let branch = |kind: &JobKind| {
+            let most = if kind.rule().is_outbound { "$2" } else { "$1" };
             let kind = kind.as_str();
             format!(
                 "SELECT * FROM (SELECT id, kind, queue_key, priority, turn FROM jobs WHERE state = 'ready' \
                  AND kind = '{kind}' AND NOT EXISTS (SELECT 1 FROM paused_kinds WHERE kind = '{kind}') \
-                 ORDER BY priority, turn, id LIMIT $1 {skip}) AS {kind}_jobs",
+                 ORDER BY priority, turn, id LIMIT {most} {skip}) AS {kind}_jobs",
                 skip = dialect.skip_locked()
             )
         };
@@ -77,9 +81,10 @@ static CANDIDATES: LazyLock<[String; 2]> = LazyLock::new(|| {
     })
 });
 
-async fn candidates(tx: &mut WriteTx, most: usize) -> Result<Vec<Candidate>> {
+async fn candidates(tx: &mut WriteTx, most: usize, most_outbound: usize) -> Result<Vec<Candidate>> {
     let dialect = tx.dialect();
-    let query = dialect.statement(dialect.pick(&CANDIDATES).as_str(), [(most as i64).into()]);
+    let limits = [most, most_outbound.min(most)].map(|limit| (limit as i64).into());
+    let query = dialect.statement(dialect.pick(&CANDIDATES).as_str(), limits);
     let rows = asked(tx.connection().query_all_raw(query)).await?;
     rows.iter()
         .map(|row| {

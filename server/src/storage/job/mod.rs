@@ -26,7 +26,7 @@ pub use rescue::{Rescued, rescue};
 pub use settle::{Keep, Settled, Settlement, settle, trim};
 pub use watch::{Feed, Watch, snapshot};
 use watch::{MOVED, tell, tell_jobs, tell_moved};
-pub use worker::{beat, leave, sign_on, take_slot, workers};
+pub use worker::{beat, leave, sign_on, take_slot, was_scheduled, workers};
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

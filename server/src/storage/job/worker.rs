@@ -75,3 +75,9 @@ pub async fn take_slot(tx: &mut WriteTx, name: &str, slot: i64) -> Result<bool> 
     );
     Ok(asked(tx.connection().execute_raw(take)).await?.rows_affected() == 1)
 }
+
+/// Whether a slot of something was ever taken.
+pub async fn was_scheduled(tx: &WriteTx, name: &str) -> Result<bool> {
+    let query = tx.dialect().statement("SELECT 1 FROM schedules WHERE name = $1", [name.into()]);
+    Ok(asked(tx.reader().query_one_raw(query)).await?.is_some())
+}
