@@ -399,7 +399,7 @@ async fn dead_letters_are_driven_again_by_filter_and_at_a_rate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drill_is_bounded() {
-    let office = Office::open(Setup::default()).await;
+    let office = Office::open(Setup::default().set("QUEUE_CONCURRENCY", "100")).await;
     let all = v1::EnqueueProbeRequest::default;
     for (request, field) in [
         (v1::EnqueueProbeRequest { count: Some(0), ..all() }, "count"),
