@@ -51,6 +51,8 @@ pub enum Scenario {
     Webhook,
     /// GetMonthlyUsage on a large ledger against a small one
     MonthlyUsage,
+    /// GetSyncAnalytics over a long history of events against a short one, one call at a time
+    Analytics,
     /// Memory and start-up time
     Footprint,
     /// The event queue from end to end, in this process
@@ -87,6 +89,11 @@ impl Arguments {
     /// Jobs that wait for a claim, few and many, and jobs that are rescued.
     pub fn queue_backlogs(&self) -> (usize, usize, usize) {
         if self.quick { (1_000, 20_000, 1_000) } else { (1_000, 1_000_000, 10_000) }
+    }
+
+    /// The lengths of the histories that GetSyncAnalytics is compared on, in events.
+    pub fn histories(&self) -> (usize, usize) {
+        if self.quick { (5_000, 50_000) } else { (50_000, 5_000_000) }
     }
 
     /// The sizes of the ledgers that GetMonthlyUsage is compared on.

@@ -72,6 +72,11 @@ impl Site {
         Ok(Site { program: program.canonicalize()?, directory, database_url })
     }
 
+    /// Where its database is.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
     /// Starts the hub and waits until it says that it serves.
     pub async fn start(&self) -> Result<Hub> {
         let port = process::free_port()?;

@@ -14,6 +14,7 @@
 //! subject and in the reference alike, which draws ratios of calls per second towards 1; the server's own CPU
 //! time per call stands beside them and is not diluted.
 
+mod analytics;
 mod arguments;
 mod bare;
 mod http;

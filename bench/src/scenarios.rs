@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use upbridge_client::v1;
 use upbridge_server::model::signature::Key;
 
+use crate::analytics::{self, GetSyncAnalytics};
 use crate::arguments::{Arguments, Scenario};
 use crate::http::{Http, Kind};
 use crate::hub::{Hub, Scratch, Site, User, WEBHOOK_SECRET, month_of, now_seconds};
@@ -51,6 +52,9 @@ pub async fn run(arguments: &Arguments) -> Result<Report> {
     }
     if arguments.wants(Scenario::Webhook) {
         bench.webhook(&mut report).await?;
+    }
+    if arguments.wants(Scenario::Analytics) {
+        bench.analytics(&mut report).await?;
     }
     if arguments.wants(Scenario::Queue) {
         queue::run(arguments, &scratch, &mut report).await?;
@@ -321,6 +325,32 @@ impl Bench<'_> {
         let peak = memory_mib(hub.server.pid(), "VmHWM")?;
         report.absolute(&format!("Peak memory of the hub with {many} rows"), peak, "MiB", Target::None);
         hub.server.stop().await
+    }
+
+    async fn analytics(&self, report: &mut Report) -> Result<()> {
+        let site = Site::new(self.arguments, self.scratch, "analytics")?;
+        site.start().await?.server.stop().await?; // makes the schema
+        let (few, many) = self.arguments.histories();
+        let nobody = lanes::of_nobody();
+        let mut milliseconds = Vec::new();
+        for events in [few, many] {
+            eprintln!("GetSyncAnalytics over {events} events");
+            analytics::seed(site.database_url(), events).await?;
+            let hub = site.start().await?;
+            let channel = process::connect(hub.port, 1).await?.remove(0);
+            // One call at a time: what counts is what a call costs, and not how many share the cores.
+            let lane = GetSyncAnalytics::new(&hub, channel, events).await?;
+            let mut subject = Subject::new("GetSyncAnalytics", hub.server.pid(), vec![lane]);
+            let comparison = compare(self.pace, &mut self.bare.subject(&nobody[..1]).await?, &mut subject).await?;
+            report.compared(&format!("GetSyncAnalytics over {events} events"), BARE, &comparison, Target::None);
+            milliseconds.push(comparison.subject.p50_us / 1e3);
+            hub.server.stop().await?;
+        }
+        let what = format!("Cost of GetSyncAnalytics over {many} events over {few} events");
+        report.absolute(&what, milliseconds[1] / milliseconds[0], "×", target::ANALYTICS);
+        let what = format!("Half the answers of GetSyncAnalytics over {many} events");
+        report.absolute(&what, milliseconds[1], "ms", target::ANALYTICS_MS);
+        Ok(())
     }
 
     async fn footprint(&self, report: &mut Report, site: &Site) -> Result<()> {

@@ -48,6 +48,10 @@ pub const HTTP: Target = Target::AtLeast(0.5);
 pub const WEBHOOK: Target = Target::AtLeast(0.3);
 /// A month's totals are kept, not added up: a hundred times the rows may cost noise, not time.
 pub const MONTHLY_USAGE: Target = Target::AtMost(1.3);
+/// Analytics answers from running counts: a hundred times the history may cost noise, not time.
+pub const ANALYTICS: Target = Target::AtMost(1.3);
+/// Half the answers of analytics over the long history, in milliseconds.
+pub const ANALYTICS_MS: Target = Target::AtMost(10.0);
 /// Resident memory of a hub that does nothing, in MiB.
 pub const IDLE_MEMORY_MIB: Target = Target::AtMost(40.0);
 /// From the start of the process to its first answer, in milliseconds.

@@ -9,10 +9,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Hub;
+use super::analytics::{RATED, rates};
 use crate::model::alert::{Alert, AlertCode, Readings, Verdict, judge, of_database};
 use crate::model::analytics::{Checkup, Reachability, Sizes};
+use crate::model::job::JobKind;
+use crate::model::period::Period;
+use crate::model::queue::JobCounts;
+use crate::model::tally::{Metric, Span};
 use crate::model::{Error, Instant, Result};
-use crate::storage::{WriteTx, alert};
+use crate::storage::{WriteTx, alert, tally};
 
 /// How everything stood at the last check, and the alerts that are not written yet.
 #[derive(Default)]
@@ -114,11 +119,10 @@ impl Hub {
         verdicts.push((AlertCode::DatabaseDown, Verdict::Holds));
         clear_unwritten(unwritten, &verdicts, now);
         let open = alert::open(read, dialect).await?;
-        let changes = changes(&verdicts, &open, now);
-        if unwritten.is_empty() && changes.is_empty() {
+        if unwritten.is_empty() && changes(&verdicts, &open, now).is_empty() {
             return Ok(open);
         }
-        let input = (unwritten.clone(), changes, now);
+        let input = (unwritten.clone(), readings(checkup), now);
         let made = self.store.write(input, |tx, input| Box::pin(async move { write(tx, input).await })).await?;
         unwritten.clear();
         made.iter().for_each(tell);
@@ -184,13 +188,13 @@ fn without_database(checkup: Checkup, error: &Error, unwritten: &mut Vec<Alert>,
     Checkup { database_latency: None, queue_connected: false, down_since, alerts, ..checkup }
 }
 
-/// Writes changes and answers with those of now that this hub was the first to make. Those that were unwritten were
-/// told when they happened.
-async fn write(tx: &mut WriteTx, (unwritten, changes, now): &(Vec<Alert>, Vec<Alert>, Instant)) -> Result<Vec<Alert>> {
-    let mut codes: Vec<&str> = unwritten.iter().chain(changes).map(|alert| alert.code.as_str()).collect();
-    codes.sort_unstable();
-    codes.dedup();
-    alert::hold(tx, &codes).await?;
+/// Writes what was unwritten, and what opens or clears now; answers with the latter. What was unwritten was told when it
+/// happened.
+///
+/// What the database tells is read again under the hold: what another hub read before and writes now is never older than
+/// what this one wrote, so hubs do not open and clear by turns what only one of them still sees.
+async fn write(tx: &mut WriteTx, (unwritten, readings, now): &(Vec<Alert>, Readings, Instant)) -> Result<Vec<Alert>> {
+    alert::hold(tx, &AlertCode::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>()).await?;
     for alert in unwritten {
         let until = alert.cleared_at.unwrap_or(*now);
         if !alert::overlaps(tx, &alert.code, alert.opened_at, until).await? {
@@ -200,17 +204,31 @@ async fn write(tx: &mut WriteTx, (unwritten, changes, now): &(Vec<Alert>, Vec<Al
             alert::clear(tx, &alert.code, cleared_at, *now).await?;
         }
     }
-    let mut made = Vec::new();
-    for change in changes {
-        let is_made = match change.cleared_at {
-            None => alert::insert(tx, change).await?,
-            Some(cleared_at) => alert::clear(tx, &change.code, cleared_at, *now).await?.is_some(),
-        };
-        if is_made {
-            made.push(change.clone());
+    let mut verdicts = judge(&read_again(tx, readings, *now).await?);
+    verdicts.push((AlertCode::DatabaseDown, Verdict::Holds));
+    let open = alert::open(tx.reader(), tx.dialect()).await?;
+    let made = changes(&verdicts, &open, *now);
+    for change in &made {
+        match change.cleared_at {
+            None => alert::insert(tx, change).await.map(drop)?,
+            Some(cleared_at) => alert::clear(tx, &change.code, cleared_at, *now).await.map(drop)?,
         }
     }
     Ok(made)
+}
+
+async fn read_again(tx: &WriteTx, readings: &Readings, now: Instant) -> Result<Readings> {
+    let window = Period::Hours(24).until(now);
+    let counts = tally::over(tx.reader(), tx.dialect(), RATED, &window.stretches(Span::Minute), false).await?;
+    let jobs = tally::sums(tx.reader(), tx.dialect(), (Metric::Jobs, Span::Total), (0, 1), false).await?;
+    let waiting = JobKind::ALL.iter().map(|kind| JobCounts::of(*kind, &jobs).waiting).sum();
+    let rates = rates(&window, &counts);
+    Ok(Readings {
+        events: Some(rates.events),
+        webhooks: Some(rates.webhooks),
+        waiting: Some(waiting),
+        creatorup: readings.creatorup.clone(),
+    })
 }
 
 /// One line for each transition.

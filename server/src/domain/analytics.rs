@@ -9,13 +9,15 @@ use crate::model::analytics::{
 };
 use crate::model::event::{EventKind, EventStatus};
 use crate::model::page::{Page, Paged, Place};
-use crate::model::period::{Period, Stretch};
+use crate::model::period::{Period, Stretch, Window};
 use crate::model::tally::{Metric, Span, Sum};
 use crate::model::{Error, Result};
 use crate::storage::{self, analytics, tally};
 
 /// Events and webhooks shown of a user.
 const SHOWN: u64 = 20;
+/// What has a rate of failures.
+pub(super) const RATED: &[Metric] = &[Metric::Events, Metric::Webhooks];
 /// Months shown of a user.
 const MONTHS: usize = 120;
 
@@ -25,8 +27,7 @@ impl Hub {
         let now = self.now();
         let window = period.until(now);
         let (read, dialect) = (self.store.read(), self.store.dialect());
-        let metrics = [Metric::Events, Metric::Webhooks];
-        let counts = tally::over(read, dialect, &metrics, &window.stretches(Span::Minute), false).await?;
+        let counts = tally::over(read, dialect, RATED, &window.stretches(Span::Minute), false).await?;
         let usage = tally::over(read, dialect, &[Metric::Usage], &window.stretches(Span::Hour), true).await?;
         let ever = Stretch { span: Span::Month, from: i64::MIN, to: i64::MAX };
         let all_usage = tally::over(read, dialect, &[Metric::Usage], &[ever], false).await?;
@@ -52,14 +53,9 @@ impl Hub {
     /// Failures of the last 24 hours, to the minute.
     pub(super) async fn error_rates(&self) -> Result<Rates> {
         let window = Period::Hours(24).until(self.now());
-        let metrics = [Metric::Events, Metric::Webhooks];
         let (read, dialect) = (self.store.read(), self.store.dialect());
-        let counts = tally::over(read, dialect, &metrics, &window.stretches(Span::Minute), false).await?;
-        Ok(Rates {
-            since: window.start,
-            events: TypedCounts::of(of_metric(&counts, Metric::Events)).all,
-            webhooks: TypedCounts::of(of_metric(&counts, Metric::Webhooks)).all,
-        })
+        let counts = tally::over(read, dialect, RATED, &window.stretches(Span::Minute), false).await?;
+        Ok(rates(&window, &counts))
     }
 
     /// The numbers of a user.
@@ -128,6 +124,15 @@ impl Hub {
             rates: self.error_rates().await.ok().or(last.rates),
             ..last
         }
+    }
+}
+
+/// Failures of a window, from its counts.
+pub(super) fn rates(window: &Window, counts: &[(Metric, Sum)]) -> Rates {
+    Rates {
+        since: window.start,
+        events: TypedCounts::of(of_metric(counts, Metric::Events)).all,
+        webhooks: TypedCounts::of(of_metric(counts, Metric::Webhooks)).all,
     }
 }
 

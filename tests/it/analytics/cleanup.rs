@@ -15,6 +15,8 @@ async fn busy(setup: Setup) -> TestHub {
     let member = hub.subscriber(3).await;
     member.client.usage().record_usage(record(usage("batch"))).await.unwrap();
     settled(&hub.database).await;
+    // After days have passed a sweep would take up who failed, and make events of its own.
+    hub.database.execute("INSERT INTO paused_kinds (kind, paused_at) VALUES ('user_sweep', CURRENT_TIMESTAMP)").await;
     let now = hub.database.texts("SELECT CAST(MAX(created_at) AS TEXT) FROM sync_events").await.remove(0);
     let id = |last: u8| match hub.database.is_postgres() {
         true => format!("'00000000-0000-7000-8000-0000000000{last:02x}'"),
@@ -141,6 +143,7 @@ async fn rows_are_in_the_archive_before_they_are_gone() {
 
     // Where nothing can be written, nothing is removed.
     let hub = busy(lonely().set("CLEANUP_ARCHIVE_DIR", "/proc/nowhere")).await;
+    let events = rows(&hub.database, "sync_events").await;
     hub.clock.advance(TimeDelta::days(100));
     let request = v1::CleanupOldDataRequest::default();
     let refused = hub.admin().await.analytics().cleanup_old_data(request).await.unwrap_err();

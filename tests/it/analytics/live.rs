@@ -202,3 +202,21 @@ async fn a_refusal_before_the_stream_is_an_answer_like_any_other() {
     let (status, answer) = crate::harness::json(request).await;
     assert_eq!((status, &answer["error"]["details"][0]["field"]), (400, &json!("event_type")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queues_monitor_streams_over_http_too() {
+    let hub = TestHub::start().await;
+    let token = token(&hub).await;
+    let request = Http::new().get(hub.url("/api/v1/admin/queue/monitor?kind=probe")).bearer_auth(&token);
+    let answer = timeout(LONG, request.send()).await.unwrap().unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["content-type"]),
+        (200, &"text/event-stream".parse().unwrap())
+    );
+    let mut events = Events { answer, read: String::new() };
+    assert_eq!(events.next().await.unwrap().data["transition"], Value::Null, "the watch begins");
+    let probe = v1::EnqueueProbeRequest::default();
+    hub.admin().await.queue().enqueue_probe(probe).await.unwrap();
+    let seen = events.until(|data| data["transition"]["step"] == "done").await;
+    assert!(seen.iter().all(|event| event.data["transition"]["kind"] == "probe"), "{seen:?}");
+}

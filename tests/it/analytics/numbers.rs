@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use upbridge_client::{Code, v1};
 
 use super::{get, lonely, settled, token};
-use crate::harness::{HubProcess, Setup, TestHub, fault, json, keyed, record, refusal, usage};
+use crate::harness::{HubProcess, Peer, Setup, TestHub, eventually, fault, json, keyed, record, refusal, usage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_block_says_what_the_tables_say() {
@@ -51,6 +51,36 @@ async fn every_block_says_what_the_tables_say() {
     assert!(queue.available && queue.failed > 0 && queue.dead == queue.failed, "{queue:?}");
     assert_eq!((queue.waiting, queue.active, queue.delayed, queue.oldest_ready_seconds), (0, 0, 0, None));
     assert!(queue.processing_p50_ms.unwrap() > 0.0 && queue.processing_p95_ms >= queue.processing_p50_ms);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_are_counted_where_their_copies_stand() {
+    let peer = Peer::start().await;
+    let hub = Setup::default().set("CREATORUP_API_URL", peer.url()).start().await;
+    let members = [hub.member().await, hub.member().await];
+    let standing = async || {
+        let users = get(&hub, "sync").await["users"].take();
+        ["total", "synced", "pending", "error"].map(|status| users[status].as_i64().unwrap())
+    };
+    eventually("all are synced", async || standing().await == [3, 3, 0, 0]).await;
+    hub.database.execute("INSERT INTO paused_kinds (kind, paused_at) VALUES ('user_sync', CURRENT_TIMESTAMP)").await;
+    let rename =
+        v1::UpdateUserRequest { user_id: members[0].id.clone(), name: Some("Another".into()), ..Default::default() };
+    hub.admin().await.users().update_user(rename).await.unwrap();
+    assert_eq!(standing().await, [3, 2, 1, 0]);
+    let delete = v1::DeleteUserRequest { user_id: members[0].id.clone() };
+    hub.admin().await.users().delete_user(delete).await.unwrap();
+    assert_eq!(standing().await, [2, 2, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_queue_the_rest_is_still_answered() {
+    let hub = TestHub::start().await;
+    hub.database.execute("DROP TABLE paused_kinds").await;
+    let numbers = get(&hub, "sync").await;
+    assert_eq!((&numbers["queue"]["available"], &numbers["users"]["total"]), (&json!(false), &json!(1)));
+    let health = get(&hub, "health").await;
+    assert_eq!((&health["queue"]["connected"], &health["database"]["connected"]), (&json!(false), &json!(true)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use serde_json::json;
 use upbridge_client::v1;
 
 use super::{get, lonely, post, settled};
-use crate::harness::{TestHub, eventually, fault};
+use crate::harness::{SERVICE_KEY, TestHub, eventually, fault};
 
 /// A hub with failed events of two users, whose pushes are paused from here on.
 async fn failed() -> (TestHub, i64, crate::harness::Member) {
@@ -104,6 +104,29 @@ async fn an_event_that_says_nothing_of_what_was_to_be_done_stays_failed() {
     let retried = post(&hub, "retry-failed-sync", json!({ "user_id": member.id })).await;
     assert_eq!((&retried["retried_count"], &retried["skipped_count"]), (&json!(0), &json!(1)));
     assert_eq!(hub.database.count("SELECT COUNT(*) FROM jobs").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_was_given_up_is_applied_from_its_event() {
+    let hub = TestHub::start().await;
+    let member = hub.subscriber(3).await;
+    let paused = "INSERT INTO paused_kinds (kind, paused_at) VALUES ('usage_sync', CURRENT_TIMESTAMP)";
+    hub.database.execute(paused).await;
+    let body = json!({ "digiup_user_id": member.id, "usage_data": {
+        "batch_name": "b", "batch_type": "video", "usage_type": "local_rendering", "usage_amount": 3 } });
+    let request = reqwest::Client::new().post(hub.url("/api/v1/creatorup/webhook/usage-update"));
+    let (code, answer) = crate::harness::json(request.header("x-api-key", SERVICE_KEY).json(&body)).await;
+    assert_eq!(code, 200, "{answer}");
+    // As if its tries had been used up long ago, and its dead letter trimmed.
+    hub.database.execute("DELETE FROM jobs").await;
+    hub.database.execute("UPDATE sync_events SET status = 'failed' WHERE event_type = 'usage_sync'").await;
+    hub.database.execute("UPDATE webhook_logs SET status = 'failed'").await;
+    let retried = post(&hub, "retry-failed-sync", json!({ "event_type": "usage_sync" })).await;
+    assert_eq!((&retried["retried_count"], &retried["from_dead_letters"]), (&json!(1), &json!(0)));
+    hub.database.execute("DELETE FROM paused_kinds").await;
+    eventually("it is in the ledger", async || crate::harness::total(&member.client, "2026-03").await == 3).await;
+    let processed = "SELECT COUNT(*) FROM webhook_logs WHERE status = 'processed'";
+    eventually("its log says so", async || hub.database.count(processed).await == 1).await;
 }
 
 /// A UUID as the database writes it.
