@@ -21,6 +21,8 @@ pub const FEATURE: &str = "local_rendering";
 /// No limit that a machine can reach: what is measured is the hub, not its patience.
 /// What CreatorUp signs its webhooks with.
 pub const WEBHOOK_SECRET: &str = "bench-webhook-secret-0123456789abcdef";
+const ADMIN_EMAIL: &str = "admin@bench.example";
+const ADMIN_PASSWORD: &str = "bench-password-1";
 const NO_LIMIT: &str = "1000000000/second";
 
 /// A directory for this run alone; removed when dropped.
@@ -83,11 +85,12 @@ impl Site {
             ("HOST", text("127.0.0.1")),
             ("PORT", port.to_string()),
             ("DATABASE_URL", self.database_url.clone()),
-            ("ADMIN_EMAIL", text("admin@bench.example")),
-            ("ADMIN_PASSWORD", text("bench-password-1")),
+            ("ADMIN_EMAIL", text(ADMIN_EMAIL)),
+            ("ADMIN_PASSWORD", text(ADMIN_PASSWORD)),
             ("CREATORUP_API_KEY", text(SERVICE_KEY)),
             ("JWT_SECRET", "5eed".repeat(16)),
             ("WEBHOOK_SECRET", text(WEBHOOK_SECRET)),
+            ("QUEUE_CONCURRENCY", text("200")),
             ("RATE_LIMIT_ANONYMOUS", text(NO_LIMIT)),
             ("RATE_LIMIT_LOGIN", text(NO_LIMIT)),
             ("RATE_LIMIT_USER", text(NO_LIMIT)),
@@ -128,6 +131,14 @@ pub struct User {
 }
 
 impl Hub {
+    /// Calls as the administrator.
+    pub async fn admin(&self) -> Result<Client> {
+        let client = Client::connect(format!("http://127.0.0.1:{}", self.port)).await?;
+        let login = v1::LoginRequest { email: ADMIN_EMAIL.to_owned(), password: ADMIN_PASSWORD.to_owned() };
+        let token = client.auth().login(login).await?.into_inner().token;
+        Ok(client.with_bearer(token))
+    }
+
     /// Registers a user for each lane, subscribed to a plan that sets no limit on the feature in use.
     pub async fn register_users(&self) -> Result<Vec<User>> {
         eprintln!("Registering {LANES} users");

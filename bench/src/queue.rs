@@ -29,7 +29,7 @@ use crate::report::Report;
 use crate::target::{self, Target};
 
 /// Jobs the worker runs at once.
-const CONCURRENCY: usize = 1_000;
+const CONCURRENCY: usize = 2_000;
 /// Keys the jobs are spread over.
 const KEYS: u64 = 1_000;
 /// Jobs of one claim whose cost is measured.

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use tokio::time::sleep;
+use upbridge_client::v1;
 use upbridge_server::model::signature::Key;
 
 use crate::analytics::{self, GetSyncAnalytics};
@@ -41,7 +42,6 @@ pub async fn run(arguments: &Arguments) -> Result<Report> {
         Scenario::RecordUsage,
         Scenario::RecordUsageStream,
         Scenario::Http,
-        Scenario::Webhook,
         Scenario::Footprint,
     ];
     if on_hub.iter().any(|scenario| arguments.wants(*scenario)) {
@@ -49,6 +49,9 @@ pub async fn run(arguments: &Arguments) -> Result<Report> {
     }
     if arguments.wants(Scenario::MonthlyUsage) {
         bench.monthly_usage(&mut report).await?;
+    }
+    if arguments.wants(Scenario::Webhook) {
+        bench.webhook(&mut report).await?;
     }
     if arguments.wants(Scenario::Analytics) {
         bench.analytics(&mut report).await?;
@@ -139,9 +142,6 @@ impl Bench<'_> {
         if self.arguments.wants(Scenario::Http) {
             self.http(report, &hub, &users).await?;
         }
-        if self.arguments.wants(Scenario::Webhook) {
-            self.webhook(report, &hub, &users).await?;
-        }
         if self.arguments.wants(Scenario::RecordUsageStream) {
             self.record_usage_stream(report, &hub, &users).await?;
         }
@@ -227,22 +227,41 @@ impl Bench<'_> {
         Ok(())
     }
 
-    async fn webhook(&self, report: &mut Report, hub: &Hub, users: &[User]) -> Result<()> {
+    /// Intake alone: what was received waits in the queue until all is measured, and is then applied and added up.
+    async fn webhook(&self, report: &mut Report) -> Result<()> {
         eprintln!("Usage webhook");
+        let hub = Site::new(self.arguments, self.scratch, "webhooks")?.start().await?;
+        let users = hub.register_users().await?;
+        let (month, counts) = (month_of(now_seconds()), counters(&users));
+        let before = hub.totals(&users, &month).await?;
+        let admin = hub.admin().await?;
+        let kind = v1::JobKind::UsageSync.into();
+        admin.queue().pause_kind(v1::PauseKindRequest { kind }).await?;
         let bare = Bare::start_in(self.scratch, bare::HTTP_MODE).await?;
         let key = Arc::new(Key::parse(WEBHOOK_SECRET).map_err(anyhow::Error::msg)?);
-        let (month, counts) = (month_of(now_seconds()), counters(users));
         let (mut references, mut subjects) = (Vec::new(), Vec::new());
+        let ignored = Arc::new(AtomicI64::new(0));
         for (index, user) in users.iter().enumerate() {
-            let kind = Kind::Webhook(month.clone(), key.clone(), counts[index].clone());
-            references.push(Http::new(bare.port, user, kind.clone()).await?);
-            subjects.push(Http::new(hub.port, user, kind).await?);
+            let kind = |counter: &Arc<AtomicI64>| Kind::Webhook(month.clone(), key.clone(), counter.clone());
+            references.push(Http::new(bare.port, user, kind(&ignored)).await?);
+            subjects.push(Http::new(hub.port, user, kind(&counts[index])).await?);
         }
         let mut reference = Subject::new("bare axum", bare.server.pid(), references);
         let mut subject = Subject::new("webhook", hub.server.pid(), subjects);
         let comparison = compare(self.pace, &mut reference, &mut subject).await?;
         report.compared("Usage webhook, received and committed", "bare axum", &comparison, target::WEBHOOK);
-        Ok(())
+
+        admin.queue().resume_kind(v1::ResumeKindRequest { kind }).await?;
+        let (sent, begun) = (counted(&counts), Instant::now());
+        let all: i64 = sent.iter().sum();
+        let expected: i64 = all + before.iter().sum::<i64>();
+        while hub.totals(&users, &month).await?.iter().sum::<i64>() < expected {
+            sleep(Duration::from_millis(200)).await; // applying is what is waited for
+        }
+        let rate = all as f64 / begun.elapsed().as_secs_f64();
+        report.absolute("Usage webhooks applied from the queue", rate, "jobs/s", Target::None);
+        agrees(&before, &sent, &hub.totals(&users, &month).await?)?;
+        hub.server.stop().await
     }
 
     async fn record_usage_stream(&self, report: &mut Report, hub: &Hub, users: &[User]) -> Result<()> {

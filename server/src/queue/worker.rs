@@ -22,6 +22,8 @@ use crate::storage::{self, Lane, Store};
 
 /// How long handing back may take.
 const HAND_BACK: Duration = Duration::from_secs(5);
+/// Passes of trimming in one go, of a thousand rows in each state.
+const TRIMS: usize = 20;
 
 /// Works the queue until `stop`; what runs then may finish within the drain time and is handed back afterwards.
 pub async fn run(
@@ -245,17 +247,25 @@ impl Dispatcher {
         });
     }
 
-    /// Removes finished jobs beyond those that are kept.
+    /// Removes finished jobs beyond those that are kept, in transactions small enough to let others in between. What is
+    /// left after so many is for the next look, whether more end by then or not.
     async fn tidy(&mut self) {
         if self.finished == 0 {
             return;
         }
-        self.finished = 0;
         let keep = self.options.keep;
-        let trimmed = self.lease.store.write(keep, |tx, keep| Box::pin(storage::job::trim(tx, *keep))).await;
-        if let Err(error) = trimmed {
-            self.finished = 1;
-            tracing::warn!(%error, context = ?error, "finished jobs could not be trimmed; it is tried again");
+        for _ in 0..TRIMS {
+            match self.lease.store.write(keep, |tx, keep| Box::pin(storage::job::trim(tx, *keep))).await {
+                Ok(0) => {
+                    self.finished = 0;
+                    return;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, context = ?error, "finished jobs could not be trimmed; it is tried again");
+                    return;
+                }
+            }
         }
     }
 

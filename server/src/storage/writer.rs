@@ -27,7 +27,7 @@ use crate::model::{Error, Result};
 /// Writes waiting at most; beyond, callers are told to try again.
 const QUEUE_LIMIT: usize = 10_000;
 /// Writes of one transaction at most, a lane counting as one.
-const GROUP_LIMIT: usize = 256;
+const GROUP_LIMIT: usize = 1_024;
 /// Another hub may hold what this one needs; it lets go within a transaction.
 const CONFLICT_TRIES: usize = 3;
 /// Items a lane hands over at once, and that may wait in it, at most.

@@ -170,13 +170,13 @@ async fn each_interval_is_cleaned_up_once_by_one_hub_of_all() {
         ),
         false => None,
     };
-    hub.clock.advance(TimeDelta::days(100));
+    // Both clocks at once: a job may be done by either hub, and removes what is old by that hub's clock.
+    for clock in [Some(&hub.clock), other.as_ref().map(|other| &other.clock)].into_iter().flatten() {
+        clock.advance(TimeDelta::days(100));
+    }
     eventually("the next interval", async || rows(&hub.database, "sync_events").await == 0).await;
     eventually("its job is over", async || done().await == 1).await;
-    if let Some(other) = other {
-        // The other hub's clock is a hundred days behind: its intervals are taken.
-        other.clock.advance(TimeDelta::days(100));
-        assert_eq!(rows(&other.database, "jobs WHERE kind = 'cleanup'").await, 0);
-        assert_eq!(done().await, 1);
-    }
+    // Whichever hub was second found the interval taken.
+    assert_eq!(rows(&hub.database, "jobs WHERE kind = 'cleanup'").await, 0);
+    assert_eq!(done().await, 1);
 }
