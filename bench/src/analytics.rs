@@ -15,6 +15,8 @@ use upbridge_proto::v1::analytics_service_client::AnalyticsServiceClient;
 use crate::hub::{Hub, now_seconds};
 use crate::load::Lane;
 
+/// Events made in one transaction, so that the log does not grow to the size of the table.
+const MADE: usize = 250_000;
 /// Days the history reaches back, evenly.
 const DAYS: i64 = 90;
 
@@ -29,27 +31,26 @@ pub async fn seed(database_url: &str, events: usize) -> Result<()> {
                   CASE WHEN n % 50 = 0 THEN 'failed' ELSE 'completed' END, '{}', 0, 3, \
                   CASE WHEN n % 50 = 0 THEN 'timeout: no answer' END";
     let second = format!("({from} + n * {} / {events})", DAYS * 86_400);
-    let (fill, unix) = match is_postgres {
-        true => (
-            format!(
-                "{insert} SELECT lpad(to_hex(n), 32, '0')::uuid, {}, to_timestamp({second}), to_timestamp({second}) \
-                 FROM generate_series(0, {events} - 1) AS series(n)",
-                values.replace("'{}'", "'{}'::jsonb").replace(", NULL,", ", NULL::uuid,")
-            ),
-            "CAST(floor(extract(epoch FROM created_at)) AS BIGINT)",
+    let unix = match is_postgres {
+        true => "CAST(floor(extract(epoch FROM created_at)) AS BIGINT)",
+        false => "CAST(strftime('%s', created_at) AS BIGINT)",
+    };
+    let fill = |first: usize, last: usize| match is_postgres {
+        true => format!(
+            "{insert} SELECT lpad(to_hex(n), 32, '0')::uuid, {}, to_timestamp({second}), to_timestamp({second}) \
+             FROM generate_series({first}::bigint, {last}) AS series(n)",
+            values.replace("'{}'", "'{}'::jsonb").replace(", NULL,", ", NULL::uuid,")
         ),
-        false => (
-            format!(
-                "{insert} WITH RECURSIVE series(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM series WHERE n + 1 < {events}) \
-                 SELECT unhex(printf('%032x', n)), {values}, \
-                 strftime('%Y-%m-%dT%H:%M:%f+00:00', {second}, 'unixepoch'), \
-                 strftime('%Y-%m-%dT%H:%M:%f+00:00', {second}, 'unixepoch') FROM series"
-            ),
-            "CAST(strftime('%s', created_at) AS BIGINT)",
+        false => format!(
+            "{insert} WITH RECURSIVE series(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM series WHERE n < {last}) \
+             SELECT unhex(printf('%032x', n)), {values}, \
+             strftime('%Y-%m-%dT%H:%M:%f+00:00', {second}, 'unixepoch'), \
+             strftime('%Y-%m-%dT%H:%M:%f+00:00', {second}, 'unixepoch') FROM series"
         ),
     };
     let mut statements =
-        vec!["DELETE FROM sync_events".to_owned(), "DELETE FROM tallies WHERE metric = 'events'".to_owned(), fill];
+        vec!["DELETE FROM sync_events".to_owned(), "DELETE FROM tallies WHERE metric = 'events'".to_owned()];
+    statements.extend((0..events).step_by(MADE).map(|first| fill(first, events.min(first + MADE) - 1)));
     for (span, seconds) in [("minute", 60), ("hour", 3_600), ("day", 86_400)] {
         statements.push(format!(
             "INSERT INTO tallies (metric, span, starts_at, label, shard, count, amount) SELECT 'events', '{span}', \
