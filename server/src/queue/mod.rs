@@ -10,8 +10,8 @@
 //! - At most one lease of a job is alive. The lease is a counter that each claim increments; what a worker says about
 //!   a job is believed only with the counter it was given, whatever happened to the worker meanwhile.
 //! - A failed try is tried again after a wait that is kept in the job's row, `max_retries` times; then the job is a
-//!   dead letter. A try that was interrupted, by a shutdown or a crash, is not counted as failed; a job that takes its
-//!   worker down three times is set aside all the same.
+//!   dead letter. A try that was interrupted, by a shutdown or a crash, is not counted as failed; a job that was
+//!   rescued three times is set aside when a fourth worker dies under it.
 //! - No more jobs of one key run at once than their kind allows, over all hubs; keys take turns; one key's backlog
 //!   delays no other key by more than one job of it.
 //! - The jobs of a worker that died are claimable within four heartbeats; on an embedded database at once.
@@ -39,8 +39,8 @@ pub trait Handler: Send + Sync + 'static {
     /// dropped at any await, when the lease is lost or the hub stops.
     fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome>;
 
-    /// Called in the transaction that gives a job up: after its last try, a permanent failure, or the third worker it
-    /// took down.
+    /// Called in the transaction that gives a job up: after its last try, a permanent failure, or the fourth worker
+    /// that died under it.
     fn died<'a>(&'a self, tx: &'a mut WriteTx, job: &'a Job, error: &'a str) -> BoxFuture<'a, Result<()>>;
 }
 

@@ -65,7 +65,7 @@ pub(super) async fn record(
                 tokio::time::sleep(options.poll).await;
             }
             Err(error) => {
-                // Without a record the lease ends by itself and the job is tried again.
+                // The job stays leased to this worker; it is tried again when the worker's life ends.
                 tracing::error!(job = %settlement.job.id, %error, context = ?error, "a job's end cannot be recorded");
                 return;
             }

@@ -42,7 +42,7 @@ impl Handler for Hand {
             let active = self.diary.active.fetch_add(1, Ordering::SeqCst) + 1;
             self.diary.most_active.fetch_max(active, Ordering::SeqCst);
             // Counts down even when the worker drops the handler.
-            let _guard = scopeguard(&self.diary.active);
+            let _leaving = Leaving(&self.diary.active);
             (self.work)(job.clone()).await
         })
     }
@@ -61,10 +61,6 @@ impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
-}
-
-fn scopeguard(active: &AtomicUsize) -> Leaving<'_> {
-    Leaving(active)
 }
 
 /// A store that jobs are put into.
