@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::super::rows::Rows;
 use super::super::sync_event::{self, Fate};
 use super::super::{WriteTx, asked};
-use super::{count_moves, quoted, tell, tell_jobs};
+use super::{count_moves, tell, tell_jobs};
 use crate::model::event::EventStatus;
 use crate::model::job::{Job, JobKind, JobState, Outcome};
 use crate::model::tally::Metric;
@@ -324,15 +324,14 @@ fn time_class(micros: u64) -> u32 {
 /// Deletes finished jobs beyond those that are kept, oldest first; says how many.
 pub async fn trim(tx: &mut WriteTx, keep: Keep) -> Result<u64> {
     let mut trimmed = 0;
-    for (states, most) in [
-        (quoted([JobState::Done.as_str()]), keep.done),
-        (quoted([JobState::Dead.as_str()]), keep.failed),
-        (quoted([JobState::Cancelled.as_str()]), keep.failed),
-    ] {
+    for (state, most) in
+        [(JobState::Done, keep.done), (JobState::Dead, keep.failed), (JobState::Cancelled, keep.failed)]
+    {
         let trim = tx.dialect().statement(
             format!(
-                "DELETE FROM finished_jobs WHERE id IN (SELECT id FROM finished_jobs WHERE state IN ({states}) \
-                 ORDER BY state DESC, finished_at DESC, id DESC LIMIT {TRIMMED} OFFSET $1)"
+                "DELETE FROM finished_jobs WHERE id IN (SELECT id FROM finished_jobs WHERE state = '{}' \
+                 ORDER BY finished_at DESC, id DESC LIMIT {TRIMMED} OFFSET $1)",
+                state.as_str()
             ),
             [(most as i64).into()],
         );
