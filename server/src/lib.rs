@@ -84,7 +84,7 @@ pub async fn run(
     listener: std::net::TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    grpc::gate::check_policies(&upbridge_proto::schema::Schema::get().methods)?;
+    grpc::gate::check_policies(upbridge_proto::UPBRIDGE.methods())?;
     let writer_stop = CancellationToken::new();
     let hub = Arc::new(open(&config, clock, writer_stop.clone()).await?);
     welcome(&hub, &config).await?;

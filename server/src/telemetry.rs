@@ -19,7 +19,7 @@ use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
-use upbridge_proto::schema::Schema;
+use upbridge_proto::UPBRIDGE;
 
 use crate::front::code_name;
 use crate::model::alert::AlertCode;
@@ -110,7 +110,7 @@ impl Meters {
             metrics::describe_histogram!("upbridge_rpc_duration_seconds", "Time to the answer by method.");
             metrics::gauge!("upbridge_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
             metrics::describe_gauge!("upbridge_alert", "Whether an alert is open, by its code.");
-            let calls = Schema::get().methods.iter().map(|method| meter(&method.path)).collect();
+            let calls = UPBRIDGE.methods().iter().map(|method| meter(&method.path)).collect();
             let gauge = |code: &AlertCode| (code.as_str(), metrics::gauge!("upbridge_alert", "code" => code.as_str()));
             (calls, AlertCode::ALL.iter().map(gauge).collect())
         });
@@ -119,7 +119,7 @@ impl Meters {
         Ok(Arc::new(meters))
     }
 
-    /// Counts a call of the method at that index of the schema.
+    /// Counts a call of the method at that place of the contract.
     pub fn call(&self, method: usize, code: Code, took: Duration) {
         if let Some(meter) = self.calls.get(method) {
             meter.seconds.record(took.as_secs_f64());

@@ -20,7 +20,8 @@ use http::{Extensions, HeaderMap, HeaderValue, Request, Response, header};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::Service;
-use upbridge_proto::schema::{Method, Policy, Schema};
+use upbridge_proto::UPBRIDGE;
+use upbridge_proto::schema::{Method, Policy};
 
 use super::auth::SESSION_COOKIE;
 use super::status;
@@ -91,7 +92,7 @@ impl Gate {
     }
 
     async fn pass(mut self, request: Request<Body>) -> Response<Body> {
-        let Some((index, method)) = Schema::get().method(request.uri().path()) else {
+        let Some((index, method)) = UPBRIDGE.method(request.uri().path()) else {
             // Health, reflection, and what does not exist; the router answers the latter with UNIMPLEMENTED.
             return answered(self.inner.call(request)).await;
         };
@@ -221,7 +222,7 @@ impl Guard for Gate {
             Err(refused) => {
                 // The call ends here, so what would be told of it is told here.
                 let refused = status(refused);
-                if let Some((index, _)) = Schema::get().method(&method.path) {
+                if let Some((index, _)) = UPBRIDGE.method(&method.path) {
                     self.meters.call(index, refused.code(), begun.elapsed());
                 }
                 if let Some(slot) = request.extensions.get::<Arc<CallSlot>>() {
@@ -371,11 +372,8 @@ fn deadline(headers: &HeaderMap) -> Option<Duration> {
 
 fn late() -> Status {
     let mut details = ErrorDetails::new();
-    details.set_error_info(
-        Reason::DeadlineExceeded.as_str(),
-        upbridge_proto::ERROR_DOMAIN,
-        std::collections::HashMap::new(),
-    );
+    let reason = Reason::DeadlineExceeded.as_str();
+    details.set_error_info(reason, UPBRIDGE.error_domain, std::collections::HashMap::new());
     Status::with_error_details(Code::DeadlineExceeded, "the call's deadline passed", details)
 }
 
@@ -398,7 +396,7 @@ mod tests {
             success_status: 200,
             idempotent: false,
         };
-        assert!(check_policies(&Schema::get().methods).is_ok());
+        assert!(check_policies(UPBRIDGE.methods()).is_ok());
         for policy in [None, Some(Policy::default())] {
             let refused = check_policies(&[method(policy)]).unwrap_err();
             assert!(refused.to_string().contains("NewService/Forgotten"), "{refused}");

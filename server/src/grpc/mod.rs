@@ -85,7 +85,7 @@ pub fn routes(
     if reflection {
         let builder = || {
             tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(upbridge_proto::DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(upbridge_proto::UPBRIDGE.descriptor_set)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
         // Python's client and older grpcurl ask in the words of the draft.

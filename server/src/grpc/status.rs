@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use upbridge_proto::validate::Violation;
+use upbridge_proto::{UPBRIDGE, codec};
 
 use crate::model::Error;
 
@@ -14,10 +15,8 @@ pub fn status(error: Error) -> Status {
     let message = error.to_string();
     let (code, metadata) = match &error {
         Error::Invalid { field, description } => {
-            return upbridge_proto::codec::invalid(&[Violation {
-                field: field.clone(),
-                description: description.clone(),
-            }]);
+            let violation = Violation { field: field.clone(), description: description.clone() };
+            return codec::invalid(&[violation], UPBRIDGE.error_domain);
         }
         Error::Unauthenticated { .. } => (Code::Unauthenticated, HashMap::new()),
         Error::Denied { metadata, .. } => (Code::PermissionDenied, owned(metadata)),
@@ -38,7 +37,7 @@ pub fn status(error: Error) -> Status {
         }
     };
     let mut details = ErrorDetails::new();
-    details.set_error_info(reason, upbridge_proto::ERROR_DOMAIN, metadata);
+    details.set_error_info(reason, UPBRIDGE.error_domain, metadata);
     if let Error::Exhausted { retry_after: Some(retry_after), .. } = error {
         details.set_retry_info(Some(retry_after));
     }

@@ -85,7 +85,7 @@ impl Failure {
 
     /// Fields are wrong; what it says is what the services would say of them.
     pub fn invalid(violations: &[Violation]) -> Failure {
-        Failure::of(&codec::invalid(violations))
+        Failure::of(&codec::invalid(violations, ""))
     }
 
     /// The request cannot be read at all.

@@ -38,11 +38,11 @@ pub fn document() -> &'static str {
 }
 
 fn describe() -> Value {
-    let (schema, comments) = (Schema::get(), Comments::of_contract());
+    let comments = Comments::of_contract();
     let mut components = Components::new(&comments);
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     let mut tags: Vec<&str> = Vec::new();
-    for method in schema.methods.iter().filter(|method| !method.client_streaming) {
+    for method in upbridge_proto::UPBRIDGE.methods().iter().filter(|method| !method.client_streaming) {
         for (index, binding) in method.bindings.iter().enumerate() {
             if !tags.contains(&&*method.service) {
                 tags.push(&method.service);

@@ -7,6 +7,7 @@
 use http::{Method, Uri};
 use matchit::Router;
 use percent_encoding::percent_decode_str;
+use upbridge_proto::UPBRIDGE;
 use upbridge_proto::schema::{self, Binding, Kind, Many, Schema, Shape, path_variables};
 
 use super::casing::Casing;
@@ -57,7 +58,7 @@ impl Table {
     /// When two bindings share a verb and a path, or a binding asks for what the face does not do.
     pub fn of_contract() -> Table {
         let mut table = Table::default();
-        for method in Schema::get().methods.iter().filter(|method| !method.client_streaming) {
+        for method in UPBRIDGE.methods().iter().filter(|method| !method.client_streaming) {
             for binding in &method.bindings {
                 table.insert(method, binding);
             }
@@ -165,7 +166,7 @@ mod tests {
     #[test]
     fn every_binding_of_the_contract_leads_to_its_rpc() {
         let table = Table::of_contract();
-        for method in Schema::get().methods.iter().filter(|method| !method.client_streaming) {
+        for method in UPBRIDGE.methods().iter().filter(|method| !method.client_streaming) {
             for binding in &method.bindings {
                 let path = positional(&binding.template).replace(['{', '}'], "");
                 let verb = binding.verb.parse().unwrap();
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "cannot be routed")]
     fn one_path_for_two_rpcs_is_found_at_start() {
-        let method = &Schema::get().methods[0];
+        let method = &UPBRIDGE.methods()[0];
         let mut table = Table::default();
         table.insert(method, &method.bindings[0]);
         table.insert(method, &method.bindings[0]);

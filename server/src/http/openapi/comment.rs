@@ -12,7 +12,8 @@ pub struct Comments(HashMap<String, String>);
 impl Comments {
     /// The comments of every file of the contract.
     pub fn of_contract() -> Comments {
-        let files = FileDescriptorSet::decode(upbridge_proto::DESCRIPTOR_SET).expect("the embedded set decodes").file;
+        let files =
+            FileDescriptorSet::decode(upbridge_proto::UPBRIDGE.descriptor_set).expect("the embedded set decodes").file;
         let mut comments = Comments(HashMap::new());
         for file in &files {
             Reader::new(file, &mut comments).file(file);

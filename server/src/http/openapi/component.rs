@@ -35,7 +35,7 @@ impl<'a> Components<'a> {
     pub fn new(comments: &'a Comments) -> Components<'a> {
         let schema = Schema::get();
         let mut answered = BTreeSet::new();
-        for method in schema.methods.iter().filter(|method| !method.bindings.is_empty()) {
+        for method in upbridge_proto::UPBRIDGE.methods().iter().filter(|method| !method.bindings.is_empty()) {
             reach(schema, method.output, &mut answered);
         }
         Components { schema, comments, answered, made: BTreeMap::new() }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
-use upbridge_proto::schema::Schema;
+use upbridge_proto::UPBRIDGE;
 
 use super::document;
 
@@ -14,7 +14,7 @@ fn parsed() -> Value {
 #[test]
 fn every_binding_is_described_under_a_name_of_its_own() {
     let (document, mut ids) = (parsed(), HashSet::new());
-    for method in Schema::get().methods.iter().filter(|method| !method.client_streaming) {
+    for method in UPBRIDGE.methods().iter().filter(|method| !method.client_streaming) {
         for binding in &method.bindings {
             let operation = &document["paths"][&binding.template][binding.verb.to_lowercase()];
             let id = operation["operationId"].as_str().unwrap_or_else(|| panic!("{} is missing", binding.template));
