@@ -72,7 +72,7 @@ pub struct Batch {
     pub inputs: Vec<MediaPath>,
     /// What the caller gave.
     pub metadata: Option<Json>,
-    /// What was rendered, in the order of the inputs; a list.
+    /// What became of the inputs that were tried, in their order: what was rendered, or an `error`.
     pub videos: Vec<Json>,
     /// Why it failed.
     pub error: Option<String>,
@@ -113,8 +113,25 @@ impl Batch {
     /// Units it counts for: what is planned, and once it is over what was done. The hub's ledger knows no zero, and a
     /// batch was counted when it was created, so it is never less than 1.
     pub fn amount(&self) -> i32 {
-        let units = if self.status.is_over() { self.videos.len() } else { self.inputs.len() };
+        let units = if self.status.is_over() { self.rendered() } else { self.inputs.len() };
         i32::try_from(units).unwrap_or(i32::MAX).max(1)
+    }
+
+    /// How many inputs were rendered.
+    pub fn rendered(&self) -> usize {
+        self.videos.iter().filter(|video| video.get("error").is_none()).count()
+    }
+
+    /// What is wrong with it once every input was tried, for people; `None` when all of them were rendered.
+    pub fn trouble(&self) -> Option<String> {
+        let mut failed = self.videos.iter().filter_map(|video| {
+            Some((video.get("input")?.as_str()?, video.get("error")?.as_str()?))
+        });
+        let (input, error) = failed.next()?;
+        Some(match failed.count() {
+            0 => format!("{input}: {error}"),
+            more => format!("{input}: {error} (and {more} more)"),
+        })
     }
 
     /// When it was completed; what failed or was called off never is.
@@ -130,7 +147,7 @@ impl Batch {
         };
         if self.started_at.is_some() {
             told.insert("videos".to_owned(), Json::Array(self.videos.clone()));
-            told.insert("video_count".to_owned(), json!(self.videos.len()));
+            told.insert("video_count".to_owned(), json!(self.rendered()));
         }
         if let (Some(started), Some(finished)) = (self.started_at, self.finished_at) {
             told.insert("processing_time".to_owned(), json!(in_words(finished - started)));
@@ -232,6 +249,16 @@ mod tests {
         assert_eq!(three.amount(), 2, "until it is over");
         assert_eq!(three.turn(BatchStatus::Completed, noon()).unwrap().amount(), 3);
         assert_eq!(begun.fail("no", noon()).unwrap().amount(), 1);
+    }
+
+    #[test]
+    fn an_input_that_failed_is_named_and_does_not_count() {
+        let begun = batch().turn(BatchStatus::Processing, noon()).unwrap();
+        let one = Batch { videos: vec![json!({"input": "a.mp4"}), json!({"input": "b.mp4", "error": "no"})], ..begun };
+        assert_eq!((one.rendered(), one.trouble().as_deref()), (1, Some("b.mp4: no")));
+        let both = Batch { videos: vec![json!({"input": "a", "error": "x"}), json!({"input": "b", "error": "y"})], ..one };
+        assert_eq!((both.rendered(), both.trouble().as_deref()), (0, Some("a: x (and 1 more)")));
+        assert_eq!(batch().trouble(), None);
     }
 
     #[test]
