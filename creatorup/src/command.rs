@@ -83,8 +83,8 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Openapi { out } => {
             let document = http::openapi::document(&crate::API);
             match out {
-                Some(path) => std::fs::write(&path, document).with_context(|| path.display().to_string()),
-                None => print(&document),
+                Some(path) => std::fs::write(&path, &document).with_context(|| path.display().to_string()),
+                None => print(document.trim_end()),
             }
         }
         Command::Serve => serve(Config::load()?).await,
@@ -93,7 +93,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let guard = telemetry::start_logging(&config.log).context("LOG_DIR cannot be written")?;
+    let guard = telemetry::start_logging(&config.log, &["creatorup", "upbridge"]).context("LOG_DIR cannot be written")?;
     let address = SocketAddr::new(config.host, config.port);
     let listener =
         TcpListener::bind(address).with_context(|| format!("HOST and PORT: {address} cannot be listened on"))?;

@@ -110,7 +110,7 @@ impl CreatorUp {
                 Err(outcome) => return outcome,
             }
             let done = share(&batch, videos.len(), 0.0);
-            match self.note(batch_id, done, Some(videos.clone())).await {
+            match self.mark(batch_id, done, Some(videos.clone())).await {
                 Ok(true) => {}
                 Ok(false) => return Outcome::Done(None),
                 Err(error) => return work::again(error),
@@ -151,7 +151,7 @@ impl CreatorUp {
                     if done >= noted + STEP {
                         noted = done;
                         // That it could not be noted is no reason to stop; that it is called off is.
-                        if let Ok(false) = self.note(batch.id, done, None).await {
+                        if let Ok(false) = self.mark(batch.id, done, None).await {
                             return Ok(Tried::CalledOff);
                         }
                     }
@@ -161,7 +161,7 @@ impl CreatorUp {
     }
 
     /// Notes how far a batch is; false when it is no longer processed.
-    async fn note(&self, batch_id: Uuid, done: i32, videos: Option<Vec<Json>>) -> Result<bool> {
+    async fn mark(&self, batch_id: Uuid, done: i32, videos: Option<Vec<Json>>) -> Result<bool> {
         self.store
             .write((batch_id, done, videos), |tx, (batch_id, done, videos)| {
                 Box::pin(storage::batch::progress(tx, *batch_id, *done, videos.as_deref()))

@@ -13,7 +13,7 @@ pub mod user;
 
 use sea_orm::ConnectionTrait;
 use upbridge_service::storage::asked;
-pub use upbridge_service::storage::{Companion, Fate, Setup, Store, WriteTx, job};
+pub use upbridge_service::storage::{Companion, Setup, Store, WriteTx, job};
 use uuid::Uuid;
 
 use crate::model::{Error, Result};

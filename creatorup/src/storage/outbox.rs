@@ -4,8 +4,8 @@
 use futures::future::BoxFuture;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, QueryFilter};
-use upbridge_service::model::event::EventStatus;
-use upbridge_service::storage::{Companion, Fate, asked};
+use upbridge_service::model::job::{EventStatus, Fate};
+use upbridge_service::storage::{Companion, asked};
 use uuid::Uuid;
 
 use super::entity::outbox::{ActiveModel, Column, Entity, Model};

@@ -46,7 +46,7 @@ pub async fn delete(tx: &mut WriteTx, batch_id: Uuid) -> Result<()> {
 /// A user's sums of a month, by usage type and batch type, in that order.
 pub async fn sums<C: ConnectionTrait>(
     connection: &C,
-    dialect: upbridge_service::storage::Dialect,
+    dialect: upbridge_service::storage::dialect::Dialect,
     user_id: Uuid,
     month: Month,
 ) -> Result<Vec<Sum>> {

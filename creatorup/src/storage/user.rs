@@ -24,8 +24,8 @@ pub async fn find_by_id<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<
 /// Writes what was told, unless the copy is newer; answers with the copy as it is now, and whether it was changed.
 pub async fn put(tx: &mut WriteTx, told: &Profile, now: Instant) -> Result<(User, bool)> {
     let first = User { id: Uuid::now_v7(), profile: told.clone(), synced_at: now, created_at: now };
-    let row = ActiveModel { id: Set(first.id), created_at: Set(now), ..row(&first) };
-    let insert = Entity::insert(row).on_conflict(OnConflict::column(Column::DigiupUserId).do_nothing().to_owned());
+    let new = ActiveModel { id: Set(first.id), created_at: Set(now), ..row(&first) };
+    let insert = Entity::insert(new).on_conflict(OnConflict::column(Column::DigiupUserId).do_nothing().to_owned());
     if asked(insert.exec_without_returning(tx.connection())).await? > 0 {
         return Ok((first, true));
     }
@@ -43,8 +43,8 @@ pub async fn put(tx: &mut WriteTx, told: &Profile, now: Instant) -> Result<(User
         told.details.clone()
     };
     let new = User { profile: Profile { details, ..told.clone() }, synced_at: now, ..known };
-    let row = ActiveModel { id: Set(new.id), ..row(&new) };
-    asked(Entity::update(row).exec(tx.connection())).await?;
+    let changed = ActiveModel { id: Set(new.id), ..row(&new) };
+    asked(Entity::update(changed).exec(tx.connection())).await?;
     Ok((new, true))
 }
 
