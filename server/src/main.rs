@@ -117,10 +117,10 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     if let Command::Openapi { out } = command {
-        let document = http::openapi::document();
+        let document = http::openapi::document(&upbridge_server::API);
         return match out {
             Some(path) => std::fs::write(&path, document).with_context(|| path.display().to_string()),
-            None => print(document),
+            None => print(&document),
         };
     }
     if let Command::Queue(queue) = command {
