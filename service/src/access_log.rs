@@ -2,7 +2,7 @@
 //!
 //! A line is written for every call, so it must cost next to nothing: requests append to a buffer in memory and one
 //! thread writes it to the file several times a second. The file is opened for appending, so logrotate's
-//! `copytruncate` works. When the hub ends, what is left is written.
+//! `copytruncate` works. When the server ends, what is left is written.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ use crate::telemetry::Format;
 
 /// A line is in the file after this long at most.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
-/// Bytes that wait at most, should the disk not keep up; lines beyond are dropped rather than the hub's memory.
+/// Bytes that wait at most, should the disk not keep up; lines beyond are dropped rather than the server's memory.
 const BUFFER_LIMIT: usize = 8 << 20;
 
 /// What a line tells.

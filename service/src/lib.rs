@@ -11,6 +11,8 @@
 //! - [`model`] is what all of these are about; [`config`], [`telemetry`], [`access_log`] and [`health`] are what the
 //!   process is told and what it tells.
 //!
+//! The essays of the store and the queue call a process that works on a database *a hub*, whichever server it is.
+//!
 //! What differs comes in as data or as a trait, and nowhere else: the contract
 //! ([`Contract`](upbridge_proto::Contract), [`http::Api`]), who a caller is ([`grpc::Reception`]), the kinds of job
 //! ([`model::job::Kind`]) and what they do ([`queue::Handler`]), the schema and what stands and falls with jobs

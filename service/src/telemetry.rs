@@ -46,16 +46,13 @@ pub struct LogOptions {
 /// Keeps the log's writers alive; dropping it writes what is left.
 pub struct LogGuard(#[allow(dead_code)] Vec<WorkerGuard>); // never read: dropping it is its use
 
-/// The crates of the house, which speak at the level that is asked for.
-const SPOKEN: [&str; 2] = ["upbridge", "creatorup"];
-
-/// Starts logging for this process.
-pub fn start_logging(options: &LogOptions) -> anyhow::Result<LogGuard> {
+/// Starts logging for this process. Crates whose names begin with one of `own` speak at the level that is asked for, all
+/// others only when something is wrong.
+pub fn start_logging(options: &LogOptions, own: &[&'static str]) -> anyhow::Result<LogGuard> {
     let mut guards = Vec::new();
     let level = LevelFilter::from_level(options.level);
-    // Libraries speak up only when something is wrong.
     let spoken = Targets::new().with_default(LevelFilter::WARN.min(level));
-    let spoken = spoken.with_targets(SPOKEN.map(|name| (name, level)));
+    let spoken = spoken.with_targets(own.iter().map(|name| (*name, level)));
     // One layer with three writers: every layer would format the span of every request for itself.
     let writer = match &options.directory {
         None => BoxMakeWriter::new(std::io::stderr),

@@ -1,4 +1,4 @@
-//! Which addresses may be called. What a caller of the hub can name must not lead inside: not to this machine, not to
+//! Which addresses may be called. What a caller of the server can name must not lead inside: not to this machine, not to
 //! its network, not to the cloud's metadata, in no spelling.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! Asks the hub's own gRPC services, in process.
+//! Asks the server's own gRPC services, in process.
 //!
 //! The services sit behind the same gate for every face, so the face hands on what the gate judges by (headers,
 //! and extensions such as the peer's address) and adds one thing: the [`HttpCall`] it came from.

@@ -1,7 +1,7 @@
 //! The two spellings of a field's name, and which route family speaks which.
 //!
-//! The hub unites sources that disagree: `/api/admin` and `/api/payments` speak lowerCamelCase, everything else
-//! snake_case. Both are understood everywhere; only what the hub itself says follows the family.
+//! The house unites sources that disagree: `/api/admin` and `/api/payments` speak lowerCamelCase, everything else
+//! snake_case. Both are understood everywhere; only what a server itself says follows the family.
 
 use upbridge_proto::schema::{Field, Kind, Many, Message, MessageId, Schema, Shape};
 

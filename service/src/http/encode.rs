@@ -20,7 +20,7 @@ use super::casing::Casing;
 /// Whole doubles up to this size print as integers; beyond it their digits would claim more than they know.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// The bytes are not the message they should be: a fault of the hub.
+/// The bytes are not the message they should be: a fault of the server.
 #[derive(Debug)]
 pub struct Corrupt(String);
 

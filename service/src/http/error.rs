@@ -1,4 +1,4 @@
-//! Every refusal as JSON: one shape, whether the hub's services refused or the face did before asking them.
+//! Every refusal as JSON: one shape, whether the server's services refused or the face did before asking them.
 //!
 //! ```json
 //! {"success": false,
@@ -85,6 +85,7 @@ impl Failure {
 
     /// Fields are wrong; what it says is what the services would say of them.
     pub fn invalid(violations: &[Violation]) -> Failure {
+        // Over HTTP nobody asks whose word it is: the domain is not shown.
         Failure::of(&codec::invalid(violations, ""))
     }
 
@@ -126,7 +127,7 @@ impl Failure {
         failure
     }
 
-    /// A fault of the hub itself.
+    /// A fault of the server itself.
     pub fn internal(message: impl Into<String>) -> Failure {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", Some("INTERNAL"), message)
     }

@@ -1,6 +1,6 @@
 //! Reads JSON without changing it.
 //!
-//! The hub promises that nothing a caller sends is altered in silence. A general parser breaks that in three
+//! The house promises that nothing a caller sends is altered in silence. A general parser breaks that in three
 //! places: it turns digits into a double before anyone can object, it keeps the last of two members with one
 //! name, and it copies every string. This reader keeps numbers as they were written and members as they came, so
 //! that whoever knows the field's type decides; and it borrows every string that has no escape in it.

@@ -1,4 +1,4 @@
-//! The one error of the hub.
+//! The one error of every server.
 //!
 //! Each variant has one gRPC code and one HTTP status; the doors convert by an exhaustive match. Messages are public
 //! and hold no secret and no value of the caller's; what only the log may see is in `context`.
@@ -46,7 +46,7 @@ words! {
         StoreUnavailable = "STORE_UNAVAILABLE",
         /// The deadline passed.
         DeadlineExceeded = "DEADLINE_EXCEEDED",
-        /// A fault of the hub.
+        /// A fault of the server.
         Internal = "INTERNAL",
         /// The body is too large.
         BodyTooLarge = "BODY_TOO_LARGE",
@@ -56,7 +56,7 @@ words! {
         StaleTimestamp = "STALE_TIMESTAMP",
         /// Webhooks are not taken from this address.
         AddressNotAllowed = "ADDRESS_NOT_ALLOWED",
-        /// It names something the hub does not have.
+        /// It names something the server does not have.
         Unprocessable = "UNPROCESSABLE",
     }
 }
@@ -108,7 +108,7 @@ pub enum Error {
         /// For people.
         message: &'static str,
     },
-    /// It is well formed and names something the hub does not have.
+    /// It is well formed and names something the server does not have.
     #[error("{field} {description}")]
     Unprocessable {
         /// Path of the field in snake_case.
@@ -134,7 +134,7 @@ pub enum Error {
         /// For the log.
         context: String,
     },
-    /// A fault of the hub.
+    /// A fault of the server.
     #[error("an internal error; the request id finds it in the log")]
     Internal {
         /// For the log.
@@ -158,7 +158,7 @@ impl Error {
         Error::Denied { reason, message: message.into(), metadata: BTreeMap::new() }
     }
 
-    /// A fault of the hub.
+    /// A fault of the server.
     pub fn internal(context: impl std::fmt::Display) -> Error {
         Error::Internal { context: context.to_string() }
     }
@@ -168,7 +168,7 @@ impl Error {
         Error::Unavailable { context: context.to_string() }
     }
 
-    /// Whether the fault lies in the store or the hub and not in what was asked.
+    /// Whether the fault lies in the store or the server and not in what was asked.
     pub fn is_fault(&self) -> bool {
         matches!(self, Error::Unavailable { .. } | Error::Internal { .. })
     }

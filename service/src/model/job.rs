@@ -44,7 +44,7 @@ pub struct KindRule {
     pub priority: i32,
     /// A handler that takes longer is stopped and has failed.
     pub deadline: Duration,
-    /// Jobs of one key that run at once, over all hubs; `None` is as many as there are slots.
+    /// Jobs of one key that run at once, over all servers on the database; `None` is as many as there are slots.
     pub per_key: Option<u32>,
     /// Whether it waits for somebody else's server: such jobs leave a slot to the others, however slow that one is.
     pub is_outbound: bool,

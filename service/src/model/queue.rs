@@ -52,7 +52,7 @@ pub struct ProcessingTime {
     pub mean: Duration,
 }
 
-/// A worker as the database knows it: one life of a hub.
+/// A worker as the database knows it: one life of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Worker {
     /// New at every start.
