@@ -40,7 +40,8 @@ fn the_contract_is_the_one_callers_know() {
 
 #[test]
 fn the_openapi_document_is_the_one_callers_know() {
-    let document: serde_json::Value = serde_json::from_str(upbridge_server::http::openapi::document()).unwrap();
+    let document: serde_json::Value =
+        serde_json::from_str(&upbridge_server::http::openapi::document(&upbridge_server::API)).unwrap();
     golden("openapi.json", &format!("{}\n", serde_json::to_string_pretty(&document).unwrap()));
 }
 

@@ -1,6 +1,8 @@
 //! What commands that call a running hub are told.
 
-use super::{Secret, gather};
+use upbridge_service::config::{Secret, gather};
+
+use super::ENVIRONMENT;
 
 /// Where the hub is, and who calls.
 #[derive(Clone, Debug)]
@@ -16,8 +18,8 @@ pub struct ClientConfig {
 impl ClientConfig {
     /// Reads the environment of this process and the `.env` files of the working directory.
     pub fn load() -> anyhow::Result<ClientConfig> {
-        let mut variables = gather()?;
-        let mut secret = |name| variables.remove(name).map(|value| Secret(value.into()));
+        let mut variables = gather(ENVIRONMENT)?;
+        let mut secret = |name| variables.remove(name).map(Secret::new);
         let (token, password) = (secret("UPBRIDGE_TOKEN"), secret("UPBRIDGE_PASSWORD"));
         let url = variables.remove("UPBRIDGE_URL").unwrap_or_else(|| "http://127.0.0.1:3345".to_owned());
         Ok(ClientConfig { url, token, password })

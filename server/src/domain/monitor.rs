@@ -150,7 +150,7 @@ impl Monitor {
         if !store.dialect().is_shared() {
             return Ok(());
         }
-        for transition in storage::job::snapshot(store.read(), store.dialect()).await? {
+        for transition in storage::job::snapshot(store.read(), store.dialect(), store.kinds()).await? {
             if !self.told.has(&transition) && self.looked.remember(&transition) {
                 self.add(transition);
             }
