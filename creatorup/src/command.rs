@@ -93,7 +93,8 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let guard = telemetry::start_logging(&config.log, &["creatorup", "upbridge"]).context("LOG_DIR cannot be written")?;
+    let guard =
+        telemetry::start_logging(&config.log, &["creatorup", "upbridge"]).context("LOG_DIR cannot be written")?;
     let address = SocketAddr::new(config.host, config.port);
     let listener =
         TcpListener::bind(address).with_context(|| format!("HOST and PORT: {address} cannot be listened on"))?;

@@ -28,8 +28,7 @@ const DATA: &str = "data";
 /// Names that begin so are CreatorUp's, or the hub's about CreatorUp; any other is a mistake.
 const PREFIX: &str = "CREATORUP_";
 /// Those that are known.
-const KNOWN: &[&str] =
-    &["CREATORUP_API_KEY", "CREATORUP_DATABASE_URL", "CREATORUP_API_URL", "CREATORUP_ALLOWED_URLS"];
+const KNOWN: &[&str] = &["CREATORUP_API_KEY", "CREATORUP_DATABASE_URL", "CREATORUP_API_URL", "CREATORUP_ALLOWED_URLS"];
 /// The longest wait of a job that failed: a hub that is back is noticed this soon.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -109,10 +108,8 @@ impl Config {
         let config = Config {
             host: reader.parse("HOST", if production { "0.0.0.0" } else { "127.0.0.1" }, "must be an IP address"),
             port: reader.parse("PORT", "3000", "must be a port, 0 to 65535"),
-            database_url: reader.database(
-                "CREATORUP_DATABASE_URL",
-                &format!("sqlite://{}/creatorup.db?mode=rwc", data.display()),
-            ),
+            database_url: reader
+                .database("CREATORUP_DATABASE_URL", &format!("sqlite://{}/creatorup.db?mode=rwc", data.display())),
             pool_size: reader.number("DATABASE_POOL_SIZE", 8, 1, 1000) as u32,
             digiup_api_url,
             // Below the deadline of the jobs that make the calls.
@@ -138,10 +135,8 @@ impl Config {
                 backoff: Backoff { base: reader.millis("QUEUE_BACKOFF_BASE", 1_000, 1, 300_000), cap: LONGEST_WAIT },
                 drain: drain_timeout,
             },
-            cors_origins: reader.origins(
-                "CORS_ORIGINS",
-                "https://app.digiup.com,https://app.creatorup.com,https://api.creatorup.com",
-            ),
+            cors_origins: reader
+                .origins("CORS_ORIGINS", "https://app.digiup.com,https://app.creatorup.com,https://api.creatorup.com"),
             tls: reader.tls("TLS_CERT_FILE", "TLS_KEY_FILE"),
             reflection: reader.flag("GRPC_REFLECTION", !production),
             body_limit_bytes: reader.number("BODY_LIMIT_BYTES", 1 << 20, 1 << 10, 64 << 20) as usize,

@@ -79,9 +79,9 @@ impl CreatorUp {
                 tracing::warn!(batch = %batch.id, error = ?later, "a batch is kept, and counted by the hub later");
                 if let Some(job_id) = job_id {
                     let soon = (job_id, self.now());
-                    let hurry = self.store.write(soon, |tx, (job_id, now)| {
-                        Box::pin(storage::job::retry_now(tx, *job_id, *now))
-                    });
+                    let hurry = self
+                        .store
+                        .write(soon, |tx, (job_id, now)| Box::pin(storage::job::retry_now(tx, *job_id, *now)));
                     hurry.await?;
                 }
                 Ok((Standing { batch, usage: record }, duplicate))

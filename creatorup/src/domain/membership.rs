@@ -60,8 +60,7 @@ impl CreatorUp {
                         Some(_) => Err(Error::Taken { field: "event_id" }),
                         None => {
                             let event = Event::SubscriptionUpdate;
-                            let told =
-                                Webhook::new(event, event_id.clone(), report.digiup_user_id, None, &body, *now);
+                            let told = Webhook::new(event, event_id.clone(), report.digiup_user_id, None, &body, *now);
                             super::report::tell(tx, &told).await?;
                             Ok((event_id, false))
                         }

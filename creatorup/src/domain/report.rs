@@ -107,7 +107,11 @@ impl CreatorUp {
             };
             Ok(match self.hub.send(&webhook).await {
                 Ok(receipt) => {
-                    tracing::debug!(event_id = webhook.event_id, duplicate = receipt.duplicate, "the hub took a webhook");
+                    tracing::debug!(
+                        event_id = webhook.event_id,
+                        duplicate = receipt.duplicate,
+                        "the hub took a webhook"
+                    );
                     Outcome::Done(Some(json!({"event_id": receipt.event_id, "duplicate": receipt.duplicate})))
                 }
                 Err(refused) if refused.is_final => Outcome::dead(refused.message),

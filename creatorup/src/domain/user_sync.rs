@@ -10,9 +10,9 @@ impl CreatorUp {
     /// Pulls the profile of a token's user, and stores it.
     pub async fn pull_user(&self, token: &str) -> Result<User> {
         let profile = self.hub.profile(token).await?;
-        let put = self.store.write((profile, self.now()), |tx, (profile, now)| {
-            Box::pin(storage::user::put(tx, profile, *now))
-        });
+        let put = self
+            .store
+            .write((profile, self.now()), |tx, (profile, now)| Box::pin(storage::user::put(tx, profile, *now)));
         Ok(put.await?.0)
     }
 
@@ -21,7 +21,8 @@ impl CreatorUp {
         self.store
             .write((told, self.now()), |tx, (told, now)| {
                 Box::pin(async move {
-                    if told.status == DELETED && storage::user::find(tx.reader(), told.digiup_user_id).await?.is_none() {
+                    if told.status == DELETED && storage::user::find(tx.reader(), told.digiup_user_id).await?.is_none()
+                    {
                         return Err(Error::NotFound { what: "user" });
                     }
                     let (user, changed) = storage::user::put(tx, told, *now).await?;

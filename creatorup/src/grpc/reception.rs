@@ -45,12 +45,7 @@ pub struct Front {
 impl Reception for Front {
     type Principal = Caller;
 
-    async fn identify(
-        &self,
-        method: &'static Method,
-        credential: Option<Credential<'_>>,
-        _: &Parts,
-    ) -> Result<Caller> {
+    async fn identify(&self, method: &'static Method, credential: Option<Credential<'_>>, _: &Parts) -> Result<Caller> {
         match credential {
             None => Ok(Caller::Anonymous),
             Some(Credential::ApiKey(key) | Credential::Token(key)) if self.creatorup.is_service_key(key) => {

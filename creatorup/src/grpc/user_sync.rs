@@ -65,8 +65,7 @@ fn profile(message: PushUserRequest, now: Instant) -> Result<Profile> {
 }
 
 fn plan_json(plan: &PushedPlan) -> Json {
-    let feature =
-        |feature: &PushedFeature| json!({"feature": feature.feature, "monthly_limit": feature.monthly_limit});
+    let feature = |feature: &PushedFeature| json!({"feature": feature.feature, "monthly_limit": feature.monthly_limit});
     json!({
         "id": plan.id,
         "name": plan.name,

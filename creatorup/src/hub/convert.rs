@@ -39,7 +39,9 @@ pub fn refusal(status: Status) -> Error {
             Some((field, description)) => Error::Invalid { field, description },
             None => Error::internal(format!("the hub does not understand: {message}")),
         },
-        (Code::FailedPrecondition, Some(_)) => Error::State { message: "the hub says that the state does not allow it" },
+        (Code::FailedPrecondition, Some(_)) => {
+            Error::State { message: "the hub says that the state does not allow it" }
+        }
         // Nobody there, no answer in time, a broken connection, a fault of the hub, or something that is no hub.
         (code, _) => Error::away("the hub", format!("{code:?}: {message}")),
     }
@@ -49,7 +51,10 @@ pub fn verified(answer: v1::VerifyTokenResponse) -> Result<Verified> {
     Ok(Verified {
         profile: read_profile(answer.user, answer.subscription, None)?,
         has_access: answer.has_access,
-        reason: word(v1::AccessReason::try_from(answer.reason).map_or("", |reason| reason.as_str_name()), "ACCESS_REASON_"),
+        reason: word(
+            v1::AccessReason::try_from(answer.reason).map_or("", |reason| reason.as_str_name()),
+            "ACCESS_REASON_",
+        ),
         expires_at: answer.token_expires_at.and_then(instant),
     })
 }

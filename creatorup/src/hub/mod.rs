@@ -69,8 +69,7 @@ impl DigiUp {
 
     /// Whether a token's user may use a feature.
     pub async fn check(&self, token: &str, feature: &str) -> Result<Decision> {
-        let asked =
-            v1::CheckFeatureAccessRequest { feature: feature.to_owned(), amount: None, digiup_user_id: None };
+        let asked = v1::CheckFeatureAccessRequest { feature: feature.to_owned(), amount: None, digiup_user_id: None };
         let answer = self.client.with_bearer(token).membership().check_feature_access(asked).await.map_err(refusal)?;
         convert::decision(answer.into_inner())
     }

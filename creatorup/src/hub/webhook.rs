@@ -70,7 +70,10 @@ fn understood(status: StatusCode, headers: &HeaderMap) -> Undelivered {
     match status {
         // The secrets of the two sides differ, or an address is not allowed: somebody mends it, and then it is taken.
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            tracing::error!(status = status.as_u16(), "the hub refuses our webhooks: both sides need one WEBHOOK_SECRET");
+            tracing::error!(
+                status = status.as_u16(),
+                "the hub refuses our webhooks: both sides need one WEBHOOK_SECRET"
+            );
             passing(message, after)
         }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => passing(message, after),

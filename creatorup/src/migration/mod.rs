@@ -10,9 +10,6 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(m20240201_000001_create_creatorup::Migration),
-            Box::new(m20240202_000001_add_queue::Migration),
-        ]
+        vec![Box::new(m20240201_000001_create_creatorup::Migration), Box::new(m20240202_000001_add_queue::Migration)]
     }
 }

@@ -124,9 +124,8 @@ impl Batch {
 
     /// What is wrong with it once every input was tried, for people; `None` when all of them were rendered.
     pub fn trouble(&self) -> Option<String> {
-        let mut failed = self.videos.iter().filter_map(|video| {
-            Some((video.get("input")?.as_str()?, video.get("error")?.as_str()?))
-        });
+        let mut failed =
+            self.videos.iter().filter_map(|video| Some((video.get("input")?.as_str()?, video.get("error")?.as_str()?)));
         let (input, error) = failed.next()?;
         Some(match failed.count() {
             0 => format!("{input}: {error}"),
@@ -256,7 +255,8 @@ mod tests {
         let begun = batch().turn(BatchStatus::Processing, noon()).unwrap();
         let one = Batch { videos: vec![json!({"input": "a.mp4"}), json!({"input": "b.mp4", "error": "no"})], ..begun };
         assert_eq!((one.rendered(), one.trouble().as_deref()), (1, Some("b.mp4: no")));
-        let both = Batch { videos: vec![json!({"input": "a", "error": "x"}), json!({"input": "b", "error": "y"})], ..one };
+        let both =
+            Batch { videos: vec![json!({"input": "a", "error": "x"}), json!({"input": "b", "error": "y"})], ..one };
         assert_eq!((both.rendered(), both.trouble().as_deref()), (0, Some("a: x (and 1 more)")));
         assert_eq!(batch().trouble(), None);
     }

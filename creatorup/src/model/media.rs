@@ -38,7 +38,8 @@ mod tests {
 
     #[test]
     fn what_leads_below_the_root_is_a_path() {
-        for good in ["a.mp4", "ana/clip 1.mov", "-x.mp4", "http:", "concat:a|b", "%d.mp4", "…/ü.mkv", "...", "a..b"] {
+        for good in ["a.mp4", "ana/clip 1.mov", "-x.mp4", "http:", "concat:a|b", "%d.mp4", "…/ü.mkv", "...", "a..b"]
+        {
             assert_eq!(MediaPath::parse(good).map(|path| path.0).as_deref(), Ok(good));
         }
     }

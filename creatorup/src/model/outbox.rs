@@ -80,6 +80,14 @@ impl Webhook {
         body: &Json,
         now: Instant,
     ) -> Webhook {
-        Webhook { id: Uuid::now_v7(), event, event_id, digiup_user_id, batch_id, body: body.to_string(), created_at: now }
+        Webhook {
+            id: Uuid::now_v7(),
+            event,
+            event_id,
+            digiup_user_id,
+            batch_id,
+            body: body.to_string(),
+            created_at: now,
+        }
     }
 }

@@ -32,7 +32,8 @@ pub async fn put(tx: &mut WriteTx, told: &Profile, now: Instant) -> Result<(User
     super::hold(tx, "digiup_users", "digiup_user_id", told.digiup_user_id).await?;
     let known = find(tx.reader(), told.digiup_user_id).await?;
     let known = known.ok_or_else(|| Error::internal("a user that is there was not found"))?;
-    let is_same = Profile { details: Json::Null, ..known.profile.clone() } == Profile { details: Json::Null, ..told.clone() };
+    let is_same =
+        Profile { details: Json::Null, ..known.profile.clone() } == Profile { details: Json::Null, ..told.clone() };
     if is_same || !known.yields_to(told) {
         return Ok((known, false));
     }

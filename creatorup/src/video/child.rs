@@ -85,8 +85,7 @@ impl Child<'_> {
         }
         let mut child = command.spawn()?;
         let broken = || std::io::Error::other("a pipe of the child is missing");
-        let (stdout, stderr) =
-            (child.stdout.take().ok_or_else(broken)?, child.stderr.take().ok_or_else(broken)?);
+        let (stdout, stderr) = (child.stdout.take().ok_or_else(broken)?, child.stderr.take().ok_or_else(broken)?);
         let work = async {
             let (read, said, status) = tokio::join!(read(stdout), tail(stderr), child.wait());
             let (status, said) = (status?, said?);

@@ -116,9 +116,37 @@ async fn transcode(
     let pictures = format!("0:{}", source.stream);
     let size = format!("scale=-2:{HEIGHT},setsar=1");
     let options = [
-        "-map", &pictures, "-map", "0:a:0?", "-sn", "-dn", "-map_metadata", "-1", "-vf", &size, "-c:v", "libx264",
-        "-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "128k", "-ac", "2",
-        "-movflags", "+faststart", "-progress", "pipe:1", "-nostats", "-f", "mp4",
+        "-map",
+        &pictures,
+        "-map",
+        "0:a:0?",
+        "-sn",
+        "-dn",
+        "-map_metadata",
+        "-1",
+        "-vf",
+        &size,
+        "-c:v",
+        "libx264",
+        "-preset",
+        "veryfast",
+        "-crf",
+        "23",
+        "-pix_fmt",
+        "yuv420p",
+        "-c:a",
+        "aac",
+        "-b:a",
+        "128k",
+        "-ac",
+        "2",
+        "-movflags",
+        "+faststart",
+        "-progress",
+        "pipe:1",
+        "-nostats",
+        "-f",
+        "mp4",
     ];
     arguments.extend(options.iter().map(OsString::from));
     arguments.push(file(output));
@@ -138,8 +166,18 @@ async fn picture(tools: &Tools, rendition: &Path, output: &Path, limit: Duration
     let mut arguments = head();
     arguments.extend(probe::open(rendition));
     let options = [
-        "-map", "0:v:0", "-vf", "thumbnail=50,scale=-2:360,format=yuvj420p", "-frames:v", "1", "-c:v", "mjpeg", "-q:v",
-        "4", "-f", "mjpeg",
+        "-map",
+        "0:v:0",
+        "-vf",
+        "thumbnail=50,scale=-2:360,format=yuvj420p",
+        "-frames:v",
+        "1",
+        "-c:v",
+        "mjpeg",
+        "-q:v",
+        "4",
+        "-f",
+        "mjpeg",
     ];
     arguments.extend(options.iter().map(OsString::from));
     arguments.push(file(output));

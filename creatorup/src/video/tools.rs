@@ -80,7 +80,8 @@ impl Places {
         let ask = async |program: &Path, arguments: &[&str]| -> Result<String, String> {
             let arguments = arguments.iter().map(OsString::from).collect();
             let child = Child { program, arguments, library_path: library_path.as_ref(), limit: ASKING };
-            let said = child.output().await.map_err(|error| format!("{} cannot be run ({error})", program.display()))?;
+            let said =
+                child.output().await.map_err(|error| format!("{} cannot be run ({error})", program.display()))?;
             Ok(String::from_utf8_lossy(&said).into_owned())
         };
         let said = ask(&ffmpeg, &["-version"]).await?;

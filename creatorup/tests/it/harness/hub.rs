@@ -219,7 +219,8 @@ impl Hub {
     }
 
     fn caller<T>(&self, request: &Request<T>) -> Result<Member, Status> {
-        let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let token =
+            request.metadata().get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         let token = token.ok_or_else(|| refused(Code::Unauthenticated, "MISSING_CREDENTIALS", &[]))?;
         let member = self.book().members.get(token).cloned();
         member.ok_or_else(|| refused(Code::Unauthenticated, "INVALID_CREDENTIALS", &[]))
