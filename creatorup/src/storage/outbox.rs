@@ -108,9 +108,11 @@ async fn settle(tx: &mut WriteTx, fate: &Fate, now: Instant) -> Result<()> {
             ..Default::default()
         },
     };
-    let update = Entity::update_many().set(row).filter(Column::Id.eq(fate.id));
-    asked(update.exec(tx.connection())).await?;
-    if fate.status == EventStatus::Completed
+    let pending = Column::State.eq(Standing::Pending.as_str());
+    let update = Entity::update_many().set(row).filter(Column::Id.eq(fate.id)).filter(pending);
+    let moved = asked(update.exec(tx.connection())).await?.rows_affected > 0;
+    if moved
+        && fate.status == EventStatus::Completed
         && let Some(row) = asked(Entity::find_by_id(fate.id).one(tx.reader())).await?
         && let Some(batch_id) = row.batch_id
     {

@@ -12,9 +12,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use chrono::Utc;
 use hmac::{Hmac, KeyInit, Mac};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -102,11 +106,21 @@ impl Hub {
             .route("/api/v1/creatorup/webhook/{event}", post(webhook).with_state(self.clone()));
         let closed = self.closed.clone();
         tokio::spawn(async move {
-            // Connections are cut, as those of a process that is killed.
-            tokio::select! {
-                served = axum::serve(listener, app).into_future() => served.unwrap(),
-                () = stop.cancelled() => {}
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap(),
+                    () = stop.cancelled() => break,
+                };
+                let service = TowerToHyperService::new(app.clone());
+                connections.spawn(async move {
+                    let builder = Builder::new(TokioExecutor::new());
+                    drop(builder.serve_connection(TokioIo::new(stream), service).await);
+                });
             }
+            // Connections are cut, as those of a process that is killed.
+            connections.shutdown().await;
+            drop(listener);
             closed.notify_one();
         });
     }
