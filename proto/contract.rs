@@ -52,10 +52,8 @@ impl Contract {
 
     /// The method at that gRPC path, with its place in [`Contract::methods`]; `None` for one of another contract too.
     pub fn method(&self, path: &str) -> Option<(usize, &'static Method)> {
-        let schema = Schema::get();
-        let (index, method) = schema.method(path)?;
-        let places = schema.places(self.package);
-        places.contains(&index).then(|| (index - places.start, method))
+        let (_, method) = Schema::get().method(path)?;
+        (method.package == self.package).then_some((method.place, method))
     }
 
     /// A descriptor pool, for those who need comments or reflection. Costs a few milliseconds.

@@ -175,6 +175,10 @@ pub struct EnumValue {
 /// An rpc.
 #[derive(Debug)]
 pub struct Method {
+    /// The package of its contract.
+    pub package: &'static str,
+    /// Its place among the methods of that contract, from 0.
+    pub place: usize,
     /// gRPC path, such as `/upbridge.v1.AuthService/Login`.
     pub path: String,
     /// Full name of the service.

@@ -51,6 +51,7 @@ impl Builder {
             extension("upbridge.v1.http_success_status"),
         );
         let rules = extension("buf.validate.field");
+        let first = methods.len();
         for service in pool.services().filter(|service| service.package_name() == contract.package) {
             for method in service.methods() {
                 let (input, output) = (self.message(&method.input(), &rules), self.message(&method.output(), &rules));
@@ -60,6 +61,8 @@ impl Builder {
                     _ => 200,
                 };
                 methods.push(Method {
+                    package: contract.package,
+                    place: methods.len() - first,
                     path: format!("/{}/{}", service.full_name(), method.name()),
                     service: service.full_name().to_owned(),
                     name: method.name().to_owned(),

@@ -315,6 +315,8 @@ mod tests {
     #[test]
     fn a_method_that_nobody_may_call_keeps_a_server_from_starting() {
         let method = |policy| Method {
+            package: "upbridge.v1",
+            place: 0,
             path: "/upbridge.v1.NewService/Forgotten".to_owned(),
             service: "upbridge.v1.NewService".to_owned(),
             name: "Forgotten".to_owned(),

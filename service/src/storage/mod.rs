@@ -262,3 +262,19 @@ fn code(error: &DbErr) -> Option<String> {
     };
     Some(inner.as_database_error()?.code()?.into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::job::tests::{CLEANUP, PROBE};
+    use crate::model::job::{Kind, KindSpec};
+
+    #[test]
+    fn kinds_that_statements_could_not_tell_apart_keep_a_store_from_opening() {
+        assert!(check_kinds(&[CLEANUP, PROBE]).is_ok());
+        let odd = |word| Kind::new(Box::leak(Box::new(KindSpec { word, rule: PROBE.rule() })));
+        for kinds in [vec![], vec![PROBE, odd("probe")], vec![odd("")], vec![odd("it's")], vec![odd("a.b")]] {
+            assert!(check_kinds(kinds.leak()).is_err());
+        }
+    }
+}
