@@ -139,7 +139,8 @@ mod tests {
 
     fn refused(code: Code, reason: &str, metadata: &[(&str, &str)]) -> Error {
         let mut details = ErrorDetails::new();
-        let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let metadata: std::collections::HashMap<String, String> =
+            metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         details.set_error_info(reason, "upbridge", metadata);
         details.add_bad_request_violation("batch_name", "is required");
         refusal(Status::with_error_details(code, "no", details))

@@ -250,7 +250,8 @@ struct Told {
 
 fn refused(code: Code, reason: &str, metadata: &[(&str, &str)]) -> Status {
     let mut details = ErrorDetails::new();
-    let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let metadata: HashMap<String, String> =
+        metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     details.set_error_info(reason, "upbridge", metadata);
     Status::with_error_details(code, "the hub says no", details)
 }
