@@ -86,6 +86,9 @@ async fn register(servers: &Servers, stage: &mut Stage) -> anyhow::Result<People
             hub.membership().subscribe(subscribe).await.map_err(refused)?;
             text += &format!(", subscribed to {plan}");
         }
+        if plan.is_none() {
+            text += ", without a plan";
+        }
         stage.tell("register", &text);
         members.push(Person { name, id, token: registered.token, hub });
     }
@@ -119,7 +122,7 @@ async fn ask_for_access(people: &People, peer: &Peer, stage: &mut Stage) -> anyh
         let verified = peer.post("/api/v1/digiup/verify", &person.token, &json!({})).await?;
         let access = peer.get("/api/v1/digiup/membership/check", &person.token).await?;
         let left = match (&access["has_access"], access["remaining"].as_i64()) {
-            (Value::Bool(true), Some(left)) => format!(", {left} units left this month"),
+            (Value::Bool(true), Some(left)) => format!(", {left} units left of this month"),
             (Value::Bool(true), None) => ", without limit".to_owned(),
             _ => String::new(),
         };
@@ -156,7 +159,10 @@ async fn create(people: &People, peer: &Peer, videos: &[String], stage: &mut Sta
         let batch = &created["batch"];
         let id = batch["id"].as_str().context("a batch")?.to_owned();
         let known = if batch["usage_reported"] == true { "counted by the hub" } else { "to be counted by the hub" };
-        stage.tell("batch", &format!("{:<6} creates {name}, {} units, {known}", person.name, batch["usage_amount"]));
+        stage.tell(
+            "batch",
+            &format!("{:<6} creates {name:<16} {known}: {}", person.name, units(&batch["usage_amount"])),
+        );
         batches.push(Batch { owner, name, id, asked });
     }
     Ok(batches)
@@ -217,8 +223,8 @@ async fn hear_of_completion(people: &People, peer: &Peer, batches: &[Batch], sta
 }
 
 /// This month's usage of everybody, as both sides count it, once CreatorUp says that it has told everything.
-async fn compare(people: &People, peer: &Peer, figures: &mut Figures, stage: &mut Stage) -> anyhow::Result<()> {
-    figures.usage.clear();
+async fn tally(people: &People, peer: &Peer) -> anyhow::Result<Vec<Usage>> {
+    let mut all = Vec::new();
     for person in &people.members {
         let reported = until(format!("all of {}'s usage is reported", person.name), async || {
             let month = peer.get("/api/v1/usage/monthly", &person.token).await?;
@@ -232,8 +238,13 @@ async fn compare(people: &People, peer: &Peer, figures: &mut Figures, stage: &mu
             ..Default::default()
         };
         let at_hub = person.hub.usage().get_monthly_usage(asked).await.map_err(refused)?.into_inner();
-        figures.usage.push(Usage { user: person.name, hub: (at_hub.total, at_hub.batches), creatorup });
+        all.push(Usage { user: person.name, hub: (at_hub.total, at_hub.batches), creatorup });
     }
+    Ok(all)
+}
+
+async fn compare(people: &People, peer: &Peer, figures: &mut Figures, stage: &mut Stage) -> anyhow::Result<()> {
+    figures.usage = tally(people, peer).await?;
     let all = |side: fn(&Usage) -> (i64, i64)| figures.usage.iter().map(|usage| side(usage).0).sum::<i64>();
     let (hub, creatorup) = (all(|usage| usage.hub), all(|usage| usage.creatorup));
     let verdict = if figures.usage.iter().all(|usage| usage.hub == usage.creatorup) {
@@ -259,9 +270,7 @@ async fn retry(
     if again["duplicate"] != true || again["batch"]["id"] != *batch.id {
         anyhow::bail!("{} was created a second time", batch.name);
     }
-    let mut after = Figures::default();
-    compare(people, peer, &mut after, stage).await?;
-    if after.usage != before.usage {
+    if tally(people, peer).await? != before.usage {
         anyhow::bail!("{} counted a second time", batch.name);
     }
     stage.tell(
@@ -336,6 +345,10 @@ async fn count(people: &People, figures: &mut Figures) -> anyhow::Result<()> {
     figures.success_rate = seen.events.and_then(|events| events.success_rate);
     figures.queue = [queue.waiting, queue.active, queue.delayed, queue.completed, queue.dead];
     Ok(())
+}
+
+fn units(amount: &Value) -> String {
+    format!("{amount} unit{}", if *amount == 1 { "" } else { "s" })
 }
 
 fn text(value: &Value) -> &str {

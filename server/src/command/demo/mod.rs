@@ -34,7 +34,7 @@ It needs nothing but this program. With ffmpeg (Debian: apt-get install ffmpeg) 
 without it the demo says which steps are left out. It ends with code 0 when both sides agree on what was used.";
 
 /// How long anything in the story may take before it counts as not happening.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// See the hub and CreatorUp at work, on databases in a temporary directory and free ports, and with no setup.
 #[derive(Args)]
@@ -90,7 +90,10 @@ fn verdict(figures: &Figures) -> anyhow::Result<()> {
 }
 
 /// Asks until there is an answer.
-async fn until<T>(what: impl std::fmt::Display, mut ask: impl AsyncFnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+async fn until<T>(
+    what: impl std::fmt::Display,
+    mut ask: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
     let mut tick = tokio::time::interval(Duration::from_millis(25));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let begun = Instant::now();

@@ -32,9 +32,4 @@ impl People {
     pub fn latecomer(&self) -> anyhow::Result<&Person> {
         self.members.last().ok_or_else(|| anyhow::anyhow!("nobody is there"))
     }
-
-    /// Those who have a plan from the beginning.
-    pub fn subscribers(&self) -> &[Person] {
-        &self.members[..self.members.len().saturating_sub(1)]
-    }
 }

@@ -245,7 +245,7 @@ impl Kept {
              grpcurl -plaintext -H \"authorization: Bearer $ANA\" {other} creatorup.v1.BatchService/ListBatches\n\
              grpcurl -plaintext -H \"authorization: Bearer $ANA\" {other} creatorup.v1.UsageService/GetMonthlyUsage\n\
              curl -s -H \"Authorization: Bearer $ANA\" {creatorup}/api/v1/usage/monthly\n\n\
-             Their end: kill {first} {second} && rm -r {directory}",
+             Their end: kill {first} {second} && rm -rf {directory}",
             directory = self.directory,
             password = self.admin_password,
             key = self.api_key,
