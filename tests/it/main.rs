@@ -14,6 +14,7 @@ mod crash;
 mod faces;
 mod hostile;
 mod log;
+mod r#loop;
 mod membership;
 mod policy;
 mod queue;
