@@ -16,6 +16,15 @@ mod video;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::harness::within;
+
+/// Asks until the answer is yes. After an outage the next try waits in proportion to it, and videos take their time on
+/// a machine that does something else as well.
+async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
+    within(Duration::from_secs(120), what, holds).await;
+}
 
 /// Whether a program is there; when it is not, says which test does not run and why.
 fn have(program: &str, package: &str) -> bool {

@@ -3,9 +3,9 @@
 use serde_json::json;
 use upbridge_client::v1;
 
+use super::eventually;
 use super::pair::{Pair, Setup};
 use super::relay::Answers;
-use crate::harness::eventually;
 
 /// Batches as either side's database has them.
 async fn kept(pair: &Pair) -> (i64, i64) {

@@ -5,8 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::have;
-use crate::harness::eventually;
+use super::{eventually, have};
 
 /// The demo with nothing of this process's environment but where programs are, in an empty directory.
 fn demo(directory: &Path, arguments: &[&str]) -> Command {

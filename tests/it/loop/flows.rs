@@ -7,8 +7,7 @@ use upbridge_client::v1;
 
 use super::pair::{Pair, Setup};
 use super::relay::Answers;
-use super::{film, have};
-use crate::harness::eventually;
+use super::{eventually, film, have};
 
 /// Rows of a table that are so.
 async fn rows(database: &crate::harness::TestDatabase, table_where: &str) -> i64 {

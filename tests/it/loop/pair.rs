@@ -6,10 +6,11 @@ use std::process::Command;
 use serde_json::{Value, json};
 use upbridge_client::{Client, v1};
 
+use super::eventually;
 use super::relay::Relay;
 use crate::harness::{
     ADMIN_EMAIL, ADMIN_PASSWORD, HubProcess, MEMBER_PASSWORD, Member, SERVICE_KEY, TestDatabase, WEBHOOK_SECRET,
-    eventually, register,
+    register,
 };
 
 /// What differs from the usual pair.
@@ -244,5 +245,5 @@ impl Pair {
 
 /// Waits are short, because a test is waiting.
 fn hurry(command: &mut Command) {
-    command.env("QUEUE_BACKOFF_BASE", "20").env("QUEUE_POLL_INTERVAL", "20").env("QUEUE_HEARTBEAT_INTERVAL", "100");
+    command.env("QUEUE_BACKOFF_BASE", "20").env("QUEUE_POLL_INTERVAL", "20").env("QUEUE_HEARTBEAT_INTERVAL", "1000");
 }

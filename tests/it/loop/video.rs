@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 use upbridge_client::v1;
 
 use super::pair::Pair;
-use super::{film, have};
-use crate::harness::eventually;
+use super::{eventually, film, have};
 
 /// What ffprobe reads in a file, all of which it decodes.
 fn probed(path: &Path) -> Value {
