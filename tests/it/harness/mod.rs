@@ -1,5 +1,6 @@
 //! Hubs for tests: in this process with a clock the test holds, or as the real executable.
 
+mod creatorup;
 mod peer;
 mod process;
 mod raw;
@@ -19,6 +20,7 @@ use upbridge_server::config::Config;
 use upbridge_server::model::clock::HeldClock;
 use uuid::Uuid;
 
+pub use creatorup::{CreatorUpProcess, ffmpeg, free_port};
 pub use peer::{Peer, Play};
 pub use process::HubProcess;
 pub use raw::{RawClient, frame};
