@@ -1,8 +1,8 @@
 //! Watching the queue: what happens to jobs, for as long as somebody looks.
 //!
 //! A view for people. What this hub does is told after each commit and in order; what other hubs on the same database
-//! do is looked at once a second, at the ends of the queue, so that a job that is through in less, or one of a few
-//! hundred at once, may not be seen. The truth is in the jobs and the running counts.
+//! do is looked at once a second, at the ends of the queue, and told a second later. So a job that is through in less
+//! than a second, or one of a few hundred at once, may not be seen. The truth is in the jobs and the running counts.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -44,8 +44,10 @@ pub struct Monitor {
     missed: u64,
     /// Told by this hub.
     told: Memory,
-    /// Seen by looking.
+    /// Seen by looking, and told.
     looked: Memory,
+    /// Seen by the last look, and not told yet.
+    suspects: Vec<Transition>,
     stage: Stage,
 }
 
@@ -82,6 +84,7 @@ impl Hub {
             missed: 0,
             told: Memory::default(),
             looked: Memory::default(),
+            suspects: Vec::new(),
             stage: Stage::New,
         })
     }
@@ -101,8 +104,9 @@ impl Monitor {
 
     async fn begin(&mut self) -> Result<Sighting> {
         // What stands as the watch begins is not news.
-        self.look().await?;
-        self.waiting.clear();
+        for transition in self.snapshot().await? {
+            self.looked.remember(&transition);
+        }
         Ok(Sighting { transition: None, missed: 0 })
     }
 
@@ -144,18 +148,27 @@ impl Monitor {
         }
     }
 
-    /// Looks at what other hubs did, where there can be others.
+    /// Looks at what other hubs did. What this hub did may be seen before it is told, so whatever is seen waits for
+    /// the next look, and is told then if this hub has not told it: nothing overtakes what came before it.
     async fn look(&mut self) -> Result<()> {
-        let store = &self.hub.store;
-        if !store.dialect().is_shared() {
-            return Ok(());
-        }
-        for transition in storage::job::snapshot(store.read(), store.dialect()).await? {
+        let seen = self.snapshot().await?;
+        for transition in std::mem::take(&mut self.suspects) {
             if !self.told.has(&transition) && self.looked.remember(&transition) {
                 self.add(transition);
             }
         }
+        let is_new = |transition: &Transition| !self.told.has(transition) && !self.looked.has(transition);
+        self.suspects = seen.into_iter().filter(is_new).collect();
         Ok(())
+    }
+
+    /// The ends of the queue, where other hubs can be at it.
+    async fn snapshot(&self) -> Result<Vec<Transition>> {
+        let store = &self.hub.store;
+        match store.dialect().is_shared() {
+            true => storage::job::snapshot(store.read(), store.dialect()).await,
+            false => Ok(Vec::new()),
+        }
     }
 
     fn add(&mut self, transition: Transition) {
