@@ -205,8 +205,11 @@ async fn attempt(connection: &DatabaseConnection, common: &Arc<Common>, group: &
         }
         Err(error) => {
             dialect.discard(connection).await;
-            let error = fault(error);
-            if is_conflict(&error) { Attempt::Spoiled(error) } else { Attempt::Failed(error) }
+            match fault(error) {
+                error @ Error::Unavailable { .. } if !is_conflict(&error) => Attempt::Failed(error),
+                // What one write left to be written at the end cannot be; nothing of anybody's is committed.
+                error => Attempt::Spoiled(error),
+            }
         }
     }
 }
