@@ -3,6 +3,7 @@
 mod admin;
 mod command;
 mod days;
+mod ends;
 mod history;
 mod shop;
 mod store;

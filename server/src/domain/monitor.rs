@@ -177,7 +177,9 @@ struct Order {
 impl Order {
     /// What stands already is not told.
     fn begin(&mut self, standing: &[Transition]) {
-        standing.iter().for_each(|transition| drop(self.looked.remember(transition)));
+        for transition in standing {
+            self.looked.remember(transition);
+        }
     }
 
     /// This hub tells; what is to be told now, in order.

@@ -4,12 +4,13 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use sea_orm::ConnectionTrait;
+use uuid::Uuid;
 
 use super::super::rows::Rows;
 use super::super::sync_event::{self, Fate};
 use super::super::{WriteTx, asked};
 use super::claim::{key_rows, lock_keys};
-use super::settle::{Finished, insert_finished, merge_into_waiting};
+use super::settle::{Finished, Settled, Settlement, error_of, insert_finished, merge_into_waiting, retry};
 use super::{JOB, MOVED, count_moves, read_job, read_kinds, tell, tell_jobs, tell_moved};
 use crate::model::event::EventStatus;
 use crate::model::job::{Job, JobKind, JobState};
@@ -21,49 +22,46 @@ const RESCUED: i64 = 1_000;
 /// Rescues of one job before it is set aside: whatever it does, it does not survive it.
 const MOST_RESCUES: i32 = 3;
 
+/// Whose jobs nobody works on.
+#[derive(Clone, Debug)]
+pub enum Orphans {
+    /// Those of workers that have not been heard of for so long, and of those that have signed off. The database's
+    /// clock decides, not a hub's. A worker that is late all the same loses nothing but its try: what it says about a
+    /// job it no longer holds is not believed.
+    OfTheDead {
+        /// How long a worker may be silent.
+        silence: Duration,
+    },
+    /// Those of a living worker that has lost sight of them.
+    Forgotten {
+        /// The worker.
+        worker_id: Uuid,
+        /// The jobs, with their leases.
+        leases: Vec<(Uuid, i64)>,
+    },
+}
+
 /// What a rescue found.
 #[derive(Debug, Default)]
 pub struct Rescued {
     /// Jobs that can be claimed again.
     pub ready: u64,
-    /// Jobs that were given up because they took their workers with them once too often.
-    pub dead: Vec<Job>,
     /// Jobs a newer one of their unique key stands for.
     pub merged: u64,
+    /// Jobs that took their workers with them once too often. They are left as they are, for [`set_aside`].
+    pub poison: Vec<Job>,
 }
 
-impl Rescued {
-    /// Jobs that were looked at.
-    pub fn total(&self) -> u64 {
-        self.ready + self.merged + self.dead.len() as u64
-    }
-}
-
-/// Takes the leases of workers that have not been heard of for `silence`, and of those that have signed off.
-///
-/// The database's clock decides, not a hub's. A worker that is late all the same loses nothing but its try: what it
-/// says about a job it no longer holds is not believed.
-pub async fn rescue(tx: &mut WriteTx, silence: Duration, now: Instant) -> Result<Rescued> {
-    let dialect = tx.dialect();
-    let orphans = dialect.statement(
-        format!(
-            "SELECT {JOB} FROM jobs WHERE state = 'running' AND NOT EXISTS (SELECT 1 FROM workers \
-             WHERE workers.id = jobs.worker_id AND workers.beat_at > {since}) LIMIT {RESCUED} {skip}",
-            since = dialect.ago(silence),
-            skip = dialect.skip_locked()
-        ),
-        [],
-    );
-    let rows = asked(tx.connection().query_all_raw(orphans)).await?;
-    let orphans = rows.iter().map(read_job).collect::<Result<Vec<Job>>>()?;
+/// Ends the leases of jobs that nobody works on.
+pub async fn rescue(tx: &mut WriteTx, orphans: &Orphans) -> Result<Rescued> {
+    let orphans = find_orphans(tx, orphans).await?;
     let mut rescued = Rescued::default();
     let mut again = Vec::with_capacity(orphans.len());
     let mut keys: HashSet<(JobKind, String)> = HashSet::new();
     let mut freed = BTreeSet::new();
     for job in orphans {
         if job.rescues >= MOST_RESCUES {
-            freed.insert((job.kind, job.key.clone()));
-            rescued.dead.push(job);
+            rescued.poison.push(job);
         } else if merge_into_waiting(tx, &job).await? {
             freed.insert((job.kind, job.key.clone()));
             rescued.merged += 1;
@@ -73,12 +71,39 @@ pub async fn rescue(tx: &mut WriteTx, silence: Duration, now: Instant) -> Result
         // Of two that ran under one unique key, the second is left to the next call, which merges it into the first.
     }
     rescued.ready = make_ready(tx, &again).await?;
-    set_aside(tx, &rescued.dead, now).await?;
     if rescued.ready > 0 {
         tx.wake_workers();
     }
     free_held(tx, &freed).await?;
     Ok(rescued)
+}
+
+async fn find_orphans(tx: &mut WriteTx, orphans: &Orphans) -> Result<Vec<Job>> {
+    let dialect = tx.dialect();
+    let skip = dialect.skip_locked();
+    let rows = match orphans {
+        Orphans::OfTheDead { silence } => {
+            // What is poison is left where it is, so it comes last: it must not stand in the way of the others.
+            let sql = format!(
+                "SELECT {JOB} FROM jobs WHERE state = 'running' AND NOT EXISTS (SELECT 1 FROM workers \
+                 WHERE workers.id = jobs.worker_id AND workers.beat_at > {since}) ORDER BY rescues LIMIT {RESCUED} {skip}",
+                since = dialect.ago(*silence),
+            );
+            asked(tx.connection().query_all_raw(dialect.statement(sql, []))).await?
+        }
+        Orphans::Forgotten { worker_id, leases } => {
+            let mut rows = Rows::new(&["id", "lease", "worker_id"], leases.len());
+            for (id, lease) in leases {
+                rows.uuid(*id).bigint(*lease).uuid(*worker_id);
+            }
+            let sql = format!(
+                "SELECT {JOB} FROM jobs WHERE (id, lease, worker_id) IN (SELECT id, lease, worker_id FROM mine) \
+                 AND state = 'running' {skip}"
+            );
+            asked(rows.query(tx.connection(), dialect, "mine", &sql)).await?
+        }
+    };
+    rows.iter().map(read_job).collect()
 }
 
 async fn make_ready(tx: &mut WriteTx, jobs: &[Job]) -> Result<u64> {
@@ -99,19 +124,55 @@ async fn make_ready(tx: &mut WriteTx, jobs: &[Job]) -> Result<u64> {
     Ok(rows.len() as u64)
 }
 
-async fn set_aside(tx: &mut WriteTx, dead: &[Job], now: Instant) -> Result<()> {
-    for job in dead {
-        let delete = tx.dialect().statement("DELETE FROM jobs WHERE id = $1", [job.id.into()]);
-        asked(tx.connection().execute_raw(delete)).await?;
+/// Sets a job aside as a dead letter, without its worker's word; `whole` fails its event too. Says whether it still was
+/// under the lease that is meant.
+pub async fn set_aside(tx: &mut WriteTx, job: &Job, why: &str, whole: bool, now: Instant) -> Result<bool> {
+    let finished = Finished { job, state: JobState::Dead, attempts: job.attempts, error: Some(why), started_at: None };
+    if !bury(tx, finished, now).await? {
+        return Ok(false);
     }
-    count_moves(tx, dead.iter().map(|job| job.kind), JobState::Running, JobState::Dead);
-    let why = "given up: its workers died under it too often";
-    let finished =
-        |job| Finished { job, state: JobState::Dead, attempts: job.attempts, error: Some(why), started_at: None };
-    insert_finished(tx, dead.iter().map(finished), now).await?;
-    let told = |job| Transition { error: Some(why.to_owned()), ..Transition::of(job, JobStep::Dead) };
-    tell(tx, || dead.iter().map(told).collect());
-    fail_events(tx, dead, why, now).await
+    if whole {
+        fail_events(tx, std::slice::from_ref(job), why, now).await?;
+    }
+    Ok(true)
+}
+
+/// Moves a job on, as a failed try, whose end cannot be recorded in full: its own row and nothing that goes with it.
+pub async fn put_back(tx: &mut WriteTx, settlement: &Settlement, now: Instant) -> Result<Settled> {
+    let job = &settlement.job;
+    let error = error_of(&settlement.outcome).unwrap_or_default();
+    if job.is_last_try() {
+        let (attempts, state) = (job.attempts + 1, JobState::Dead);
+        let finished = Finished { job, state, attempts, error: Some(error), started_at: None };
+        let is_over = bury(tx, finished, now).await?;
+        return Ok(if is_over { Settled::Now(JobState::Dead) } else { Settled::Stale });
+    }
+    let settled = retry(tx, settlement, error, now).await?;
+    if job.kind.rule().per_key.is_some() {
+        free_held(tx, &BTreeSet::from([(job.kind, job.key.clone())])).await?;
+    }
+    Ok(settled)
+}
+
+/// Makes a running job a dead letter; says whether it still was under that lease.
+async fn bury(tx: &mut WriteTx, finished: Finished<'_>, now: Instant) -> Result<bool> {
+    let (job, error) = (finished.job, finished.error.unwrap_or_default());
+    let delete = tx.dialect().statement(
+        "DELETE FROM jobs WHERE id = $1 AND lease = $2 AND state = 'running'",
+        [job.id.into(), job.lease.into()],
+    );
+    if asked(tx.connection().execute_raw(delete)).await?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    count_moves(tx, [job.kind], JobState::Running, JobState::Dead);
+    let told =
+        Transition { attempts: finished.attempts, error: Some(error.to_owned()), ..Transition::of(job, JobStep::Dead) };
+    tell(tx, || vec![told]);
+    insert_finished(tx, [finished].into_iter(), now).await?;
+    if job.kind.rule().per_key.is_some() {
+        free_held(tx, &BTreeSet::from([(job.kind, job.key.clone())])).await?;
+    }
+    Ok(true)
 }
 
 /// Fails the events of jobs that are over without their worker's word.

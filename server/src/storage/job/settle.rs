@@ -93,7 +93,7 @@ fn fate(settlement: &Settlement) -> JobState {
     }
 }
 
-fn error_of(outcome: &Outcome) -> Option<&str> {
+pub(super) fn error_of(outcome: &Outcome) -> Option<&str> {
     match outcome {
         Outcome::Retry { error, .. } | Outcome::Dead { error } => Some(error),
         Outcome::Done(_) | Outcome::Released => None,
@@ -229,7 +229,7 @@ async fn release(tx: &mut WriteTx, job: &Job) -> Result<Settled> {
     Ok(Settled::Now(JobState::Ready))
 }
 
-async fn retry(tx: &mut WriteTx, settlement: &Settlement, error: &str, now: Instant) -> Result<Settled> {
+pub(super) async fn retry(tx: &mut WriteTx, settlement: &Settlement, error: &str, now: Instant) -> Result<Settled> {
     let job = &settlement.job;
     if merge_into_waiting(tx, job).await? {
         return Ok(Settled::Now(JobState::Cancelled));
