@@ -5,6 +5,7 @@ mod command;
 mod days;
 mod ends;
 mod history;
+mod hubs;
 mod shop;
 mod store;
 mod worker;

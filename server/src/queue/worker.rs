@@ -22,6 +22,8 @@ use crate::storage::{self, Lane, Store};
 
 /// How long handing back may take.
 const HAND_BACK: Duration = Duration::from_secs(5);
+/// How soon jobs are claimed that were passed by.
+const PASSED_BY: Duration = Duration::from_millis(10);
 /// Passes of trimming in one go, of a thousand rows in each state.
 const TRIMS: usize = 20;
 
@@ -195,8 +197,8 @@ impl Dispatcher {
             // A slot is left to jobs that need nobody, however slow everybody else is.
             most_outbound: (concurrency - 1).max(1).saturating_sub(outbound),
         };
-        let jobs = store
-            .write((claim, due, now), |tx, (claim, due, now)| {
+        let claimed = store
+            .write_last((claim, due, now), |tx, (claim, due, now)| {
                 Box::pin(async move {
                     if *due {
                         storage::job::promote(tx, *now).await?;
@@ -205,14 +207,19 @@ impl Dispatcher {
                 })
             })
             .await?;
-        self.hungry = match jobs.len() {
+        self.hungry = match claimed.jobs.len() {
             all if all == claim.most => Hunger::Sure,
+            _ if claimed.passed_by => {
+                // Whoever is at their keys is done in a moment.
+                next = Some(tokio::time::Instant::now() + PASSED_BY);
+                Hunger::No
+            }
             0 if self.hungry == Hunger::Sure => Hunger::Curious,
             _ if due => Hunger::Curious,
             // Fewer than the slots could take: nothing more is ready.
             _ => Hunger::No,
         };
-        jobs.into_iter().for_each(|job| self.start(job));
+        claimed.jobs.into_iter().for_each(|job| self.start(job));
         Ok(next)
     }
 

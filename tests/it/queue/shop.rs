@@ -119,6 +119,12 @@ impl Shop {
         Some(Shop::open_on(TestDatabase { url: self.database.url.clone(), directory }).await)
     }
 
+    /// Closes the store; nothing can be done with the shop any more but to look at its database.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.store.close().await;
+    }
+
     pub async fn add(&self, jobs: Vec<NewJob>) {
         let add = |tx: &mut WriteTx, jobs: &Vec<NewJob>| jobs.iter().for_each(|job| tx.enqueue(job.clone()));
         self.store

@@ -16,7 +16,8 @@ mod watch;
 mod worker;
 
 pub use busy::busy_keys;
-pub use claim::{Claim, Standing, claim, look, promote};
+use claim::lock_keys;
+pub use claim::{Claim, Claimed, Standing, claim, look, promote};
 pub use control::{cancel, pause, paused, redrive, resume, retry_now};
 pub use letter::take_letters;
 pub(super) use list::first_turns;

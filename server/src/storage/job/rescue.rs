@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::super::rows::Rows;
 use super::super::sync_event::{self, Fate};
 use super::super::{WriteTx, asked};
-use super::claim::{key_rows, lock_keys};
+use super::claim::{lock_keys, read_key, try_keys};
 use super::settle::{Finished, Settled, Settlement, error_of, insert_finished, merge_into_waiting, retry};
 use super::{JOB, MOVED, count_moves, read_job, read_kinds, tell, tell_jobs, tell_moved};
 use crate::model::event::EventStatus;
@@ -54,7 +54,12 @@ pub struct Rescued {
 
 /// Ends the leases of jobs that nobody works on.
 pub async fn rescue(tx: &mut WriteTx, orphans: &Orphans) -> Result<Rescued> {
-    let orphans = find_orphans(tx, orphans).await?;
+    let mut orphans = find_orphans(tx, orphans).await?;
+    // The rows are held by now, so nothing more is waited for; those of keys that another hub is at come next time.
+    let limited = limited_keys(&orphans);
+    let locked = try_keys(tx, &limited).await?;
+    let key = |job: &Job| (job.kind, job.key.clone());
+    orphans.retain(|job| !limited.contains(&key(job)) || locked.contains(&key(job)));
     let mut rescued = Rescued::default();
     let mut again = Vec::with_capacity(orphans.len());
     let mut keys: HashSet<(JobKind, String)> = HashSet::new();
@@ -63,7 +68,7 @@ pub async fn rescue(tx: &mut WriteTx, orphans: &Orphans) -> Result<Rescued> {
         if job.rescues >= MOST_RESCUES {
             rescued.poison.push(job);
         } else if merge_into_waiting(tx, &job).await? {
-            freed.insert((job.kind, job.key.clone()));
+            freed.insert(key(&job));
             rescued.merged += 1;
         } else if job.unique_key.clone().is_none_or(|key| keys.insert((job.kind, key))) {
             again.push(job);
@@ -76,6 +81,12 @@ pub async fn rescue(tx: &mut WriteTx, orphans: &Orphans) -> Result<Rescued> {
     }
     free_held(tx, &freed).await?;
     Ok(rescued)
+}
+
+/// The keys of these jobs of which only so many may run.
+fn limited_keys<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> BTreeSet<(JobKind, String)> {
+    let limited = jobs.into_iter().filter(|job| job.kind.rule().per_key.is_some());
+    limited.map(|job| (job.kind, job.key.clone())).collect()
 }
 
 async fn find_orphans(tx: &mut WriteTx, orphans: &Orphans) -> Result<Vec<Job>> {
@@ -127,6 +138,7 @@ async fn make_ready(tx: &mut WriteTx, jobs: &[Job]) -> Result<u64> {
 /// Sets a job aside as a dead letter, without its worker's word; `whole` fails its event too. Says whether it still was
 /// under the lease that is meant.
 pub async fn set_aside(tx: &mut WriteTx, job: &Job, why: &str, whole: bool, now: Instant) -> Result<bool> {
+    lock_keys(tx, &limited_keys([job])).await?;
     let finished = Finished { job, state: JobState::Dead, attempts: job.attempts, error: Some(why), started_at: None };
     if !bury(tx, finished, now).await? {
         return Ok(false);
@@ -141,6 +153,8 @@ pub async fn set_aside(tx: &mut WriteTx, job: &Job, why: &str, whole: bool, now:
 pub async fn put_back(tx: &mut WriteTx, settlement: &Settlement, now: Instant) -> Result<Settled> {
     let job = &settlement.job;
     let error = error_of(&settlement.outcome).unwrap_or_default();
+    let key = limited_keys([job]);
+    lock_keys(tx, &key).await?;
     if job.is_last_try() {
         let (attempts, state) = (job.attempts + 1, JobState::Dead);
         let finished = Finished { job, state, attempts, error: Some(error), started_at: None };
@@ -148,13 +162,11 @@ pub async fn put_back(tx: &mut WriteTx, settlement: &Settlement, now: Instant) -
         return Ok(if is_over { Settled::Now(JobState::Dead) } else { Settled::Stale });
     }
     let settled = retry(tx, settlement, error, now).await?;
-    if job.kind.rule().per_key.is_some() {
-        free_held(tx, &BTreeSet::from([(job.kind, job.key.clone())])).await?;
-    }
+    free_held(tx, &key).await?;
     Ok(settled)
 }
 
-/// Makes a running job a dead letter; says whether it still was under that lease.
+/// Makes a running job a dead letter; says whether it still was under that lease. The caller has the lock of its key.
 async fn bury(tx: &mut WriteTx, finished: Finished<'_>, now: Instant) -> Result<bool> {
     let (job, error) = (finished.job, finished.error.unwrap_or_default());
     let delete = tx.dialect().statement(
@@ -169,9 +181,7 @@ async fn bury(tx: &mut WriteTx, finished: Finished<'_>, now: Instant) -> Result<
         Transition { attempts: finished.attempts, error: Some(error.to_owned()), ..Transition::of(job, JobStep::Dead) };
     tell(tx, || vec![told]);
     insert_finished(tx, [finished].into_iter(), now).await?;
-    if job.kind.rule().per_key.is_some() {
-        free_held(tx, &BTreeSet::from([(job.kind, job.key.clone())])).await?;
-    }
+    free_held(tx, &limited_keys([job])).await?;
     Ok(true)
 }
 
@@ -185,26 +195,94 @@ pub(super) async fn fail_events(tx: &mut WriteTx, jobs: &[Job], why: &str, now: 
     sync_event::settle(tx, &fates, now).await
 }
 
-/// Makes one held job ready for each of these keys, whose running job just ended.
+/// Makes as many held jobs of these keys ready as may run, now that jobs of them have ended.
 ///
-/// Under the lock a claim takes: a claim that found the key busy, and so held a job, is over and its job is freed here;
-/// a claim that comes later finds the key free.
+/// Under the lock a claim takes, which the caller has: a claim that found the key busy, and so held a job, is over and
+/// its job is freed here; a claim that comes later finds the key free. What is ready already is not counted: it may come
+/// after what is held, and whatever is too much the next claim holds again.
 pub async fn free_held(tx: &mut WriteTx, keys: &BTreeSet<(JobKind, String)>) -> Result<()> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    lock_keys(tx, keys).await?;
+    free_held_of(tx, keys, |kind| kind.rule().per_key).await
+}
+
+async fn free_held_of(
+    tx: &mut WriteTx,
+    keys: &BTreeSet<(JobKind, String)>,
+    per_key: impl Fn(JobKind) -> Option<u32>,
+) -> Result<()> {
     let free = format!(
         "UPDATE jobs SET state = 'ready' WHERE state = 'held' AND id IN (SELECT (SELECT id FROM jobs AS waiting \
          WHERE waiting.state = 'held' AND waiting.kind = freed.kind AND waiting.queue_key = freed.queue_key \
-         ORDER BY waiting.priority, waiting.turn LIMIT 1) FROM freed) RETURNING {MOVED}"
+         ORDER BY waiting.priority, waiting.turn LIMIT 1) FROM freed WHERE (SELECT COUNT(*) FROM jobs AS busy \
+         WHERE busy.state = 'running' AND busy.kind = freed.kind AND busy.queue_key = freed.queue_key) < freed.room) \
+         RETURNING {MOVED}"
     );
     let dialect = tx.dialect();
-    let rows = asked(key_rows(keys).query(tx.connection(), dialect, "freed", &free)).await?;
-    if !rows.is_empty() {
-        count_moves(tx, read_kinds(&rows)?, JobState::Held, JobState::Ready);
-        tell_moved(tx, &rows, JobStep::Ready)?;
+    let (mut keys, mut given) = (keys.clone(), 0);
+    loop {
+        // One of each key at a time: a key of which one may run needs a single look at the first that waits.
+        keys.retain(|(kind, _)| per_key(*kind).is_some_and(|limit| given < limit));
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut rows = Rows::new(&["kind", "queue_key", "room"], keys.len());
+        for (kind, key) in &keys {
+            rows.text(kind.as_str()).text(key).bigint(i64::from(per_key(*kind).unwrap_or(0) - given));
+        }
+        let freed = asked(rows.query(tx.connection(), dialect, "freed", &free)).await?;
+        if freed.is_empty() {
+            return Ok(());
+        }
+        count_moves(tx, read_kinds(&freed)?, JobState::Held, JobState::Ready);
+        tell_moved(tx, &freed, JobStep::Ready)?;
         tx.wake_workers();
+        keys = freed.iter().map(read_key).collect::<Result<_>>()?;
+        given += 1;
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::super::{Options, Store};
+    use super::*;
+    use crate::model::job::NewJob;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn as_many_are_freed_as_their_kind_lets_run_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}?mode=rwc", directory.path().join("hub.db").display());
+        let options = Options { url, read_connections: 2, wait: Duration::from_secs(5), max_retries: 3 };
+        let stop = CancellationToken::new();
+        let store = Store::open(&options, stop.clone()).await.unwrap();
+        let at = Instant::default();
+        let jobs: Vec<NewJob> = (0..7).map(|_| NewJob::new(JobKind::UserSync, "u", Default::default(), at)).collect();
+        let add = store.write(jobs, |tx, jobs| {
+            jobs.iter().for_each(|job| tx.enqueue(job.clone()));
+            Box::pin(async { Ok(()) })
+        });
+        add.await.unwrap();
+        let free = async |limit: u32| {
+            let free = store.write(limit, |tx, limit| {
+                Box::pin(async move {
+                    let all = "UPDATE jobs SET state = CASE WHEN turn <= 2 THEN 'running' ELSE 'held' END";
+                    asked(tx.connection().execute_unprepared(all)).await?;
+                    let keys = BTreeSet::from([(JobKind::UserSync, "u".to_owned())]);
+                    free_held_of(tx, &keys, |_| Some(*limit)).await?;
+                    let ready = "SELECT turn FROM jobs WHERE state = 'ready' ORDER BY turn";
+                    let rows = asked(tx.reader().query_all_raw(tx.dialect().statement(ready, []))).await?;
+                    rows.iter()
+                        .map(|row| row.try_get("", "turn").map_err(super::super::fault))
+                        .collect::<Result<Vec<i64>>>()
+                })
+            });
+            free.await.unwrap()
+        };
+        assert_eq!(free(2).await, [0_i64; 0], "two run");
+        assert_eq!(free(3).await, [3]);
+        assert_eq!(free(5).await, [3, 4, 5]);
+        assert_eq!(free(99).await, [3, 4, 5, 6, 7]);
+        stop.cancel();
+        store.close().await;
+    }
 }
