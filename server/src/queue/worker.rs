@@ -130,6 +130,7 @@ impl Dispatcher {
                 }
                 _ = look.tick() => {
                     self.hungry = Hunger::Curious;
+                    self.learn_turns().await;
                     self.tidy().await;
                 }
             }
@@ -245,6 +246,17 @@ impl Dispatcher {
             }
             is_outbound
         });
+    }
+
+    /// Learns how far other hubs have come, where there can be others; also while every slot is taken and nothing is
+    /// claimed here.
+    async fn learn_turns(&self) {
+        let store = &self.lease.store;
+        if store.dialect().is_shared()
+            && let Err(error) = store.learn_turns().await
+        {
+            tracing::debug!(%error, "the turns of other hubs could not be learnt");
+        }
     }
 
     /// Removes finished jobs beyond those that are kept, in transactions small enough to let others in between. What is

@@ -97,11 +97,18 @@ impl Store {
             cancelled: Mutex::default(),
             feed: job::Feed::default(),
         });
-        for (kind, turn) in job::first_turns(&read, dialect).await? {
-            common.turns.reached(kind, turn);
-        }
         let writer = Writer::start(write.clone(), common.clone(), stop)?;
-        Ok(Store { dialect, read, write, writer, common, _lock: lock })
+        let store = Store { dialect, read, write, writer, common, _lock: lock };
+        store.learn_turns().await?;
+        Ok(store)
+    }
+
+    /// Learns which turns the queue has come to, by whichever hub's claims.
+    pub async fn learn_turns(&self) -> Result<()> {
+        for (kind, turn) in job::turns_reached(&self.read, self.dialect).await? {
+            self.common.turns.reached(kind, turn);
+        }
+        Ok(())
     }
 
     /// The readers.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use sea_orm::ConnectionTrait;
 use upbridge_server::model::job::{JobKind, Outcome};
+use upbridge_server::queue::Options;
 use upbridge_server::storage::job::{self, Claim, Claimed};
 use uuid::Uuid;
 
@@ -77,4 +78,38 @@ async fn hubs_that_claim_and_end_jobs_of_the_same_keys_never_wait_for_each_other
     }
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(shop.database.count(deadlocks).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_seldom_claims_gives_new_work_no_earlier_turn_than_what_others_have_claimed() {
+    let shop = Shop::open().await;
+    let Some(idle) = shop.beside().await else { return };
+    // All slots of its worker are taken, so it claims nothing and sees what others do by looking alone.
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let full = idle.worker(Options { concurrency: 1, ..options() }, {
+        let gate = gate.clone();
+        move |_| {
+            let gate = gate.clone();
+            async move {
+                gate.acquire().await.expect("open").forget();
+                Outcome::Done(None)
+            }
+            .boxed()
+        }
+    });
+    shop.add(vec![shop.job(JobKind::UsageSync, "slow")]).await;
+    full.has_run(1).await;
+    shop.add_probes("busy", 500).await;
+    assert_eq!(shop.claim_of(300).await.jobs.len(), 300);
+    let turn = "SELECT MAX(turn) FROM jobs WHERE queue_key LIKE 'new%'";
+    let mut newcomers = 0;
+    eventually("a newcomer's turn is after those that were claimed", async || {
+        newcomers += 1;
+        idle.add_probes(&format!("new-{newcomers}"), 1).await;
+        shop.database.count(turn).await > 300
+    })
+    .await;
+    // And it waits for nobody's backlog: it comes right after what was claimed.
+    assert!(shop.database.count(turn).await <= 302, "{}", shop.database.count(turn).await);
+    gate.add_permits(1);
 }

@@ -20,7 +20,7 @@ use claim::lock_keys;
 pub use claim::{Claim, Claimed, Standing, claim, look, promote};
 pub use control::{cancel, pause, paused, redrive, resume, retry_now};
 pub use letter::take_letters;
-pub(super) use list::first_turns;
+pub(super) use list::turns_reached;
 pub use list::{clear, count_dead, count_waiting, dead_by_kind, find, list, oldest_ready};
 use rescue::free_held;
 pub use rescue::{Orphans, Rescued, put_back, rescue, set_aside};
