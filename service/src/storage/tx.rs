@@ -46,6 +46,8 @@ pub struct WriteTx {
     common: Arc<Common>,
     wrote: bool,
     changed: bool,
+    /// Whether it has locks on keys of jobs.
+    holds_keys: bool,
     extra: Option<Box<dyn Any + Send + Sync>>,
     jobs: Vec<NewJob>,
     counts: tally::Counts,
@@ -59,6 +61,7 @@ impl WriteTx {
             common,
             wrote: false,
             changed: false,
+            holds_keys: false,
             extra: None,
             jobs: Vec::new(),
             counts: tally::Counts::new(),
@@ -158,6 +161,11 @@ impl WriteTx {
             common.cancelled.lock().unwrap_or_else(PoisonError::into_inner).push(id);
             common.ready.notify_one();
         });
+    }
+
+    /// Notes that it takes locks on keys, of jobs or of a server's own; says whether it had some.
+    pub fn take_keys(&mut self) -> bool {
+        std::mem::replace(&mut self.holds_keys, true)
     }
 
     /// Tells those who watch ([`Store::activity`](super::Store::activity)), after COMMIT, that something they are shown
