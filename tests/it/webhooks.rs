@@ -3,6 +3,7 @@
 mod command;
 mod day;
 mod intake;
+mod overtaken;
 mod refusal;
 mod subscription;
 

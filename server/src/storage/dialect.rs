@@ -360,6 +360,17 @@ impl Dialect {
         }
     }
 
+    /// Takes those of these locks that nobody else has, without waiting; answers with their kinds and keys.
+    pub fn try_lock_keys(self) -> Option<&'static str> {
+        match self {
+            Dialect::Sqlite => None,
+            Dialect::Postgres => Some(
+                "SELECT kind, queue_key FROM wanted WHERE \
+                 pg_try_advisory_xact_lock(hashtextextended(wanted.kind || '/' || wanted.queue_key, 0))",
+            ),
+        }
+    }
+
     /// The clause that holds the rows a query reads until the transaction ends, where one is needed.
     pub fn hold_rows(self) -> Option<&'static str> {
         match self {

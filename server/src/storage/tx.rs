@@ -40,6 +40,8 @@ pub struct WriteTx {
     common: Arc<Common>,
     wrote: bool,
     changed: bool,
+    /// Whether it has locks on keys of jobs.
+    holds_keys: bool,
     events: Vec<(Uuid, NewEvent)>,
     jobs: Vec<NewJob>,
     counts: tally::Counts,
@@ -55,6 +57,7 @@ impl WriteTx {
             common,
             wrote: false,
             changed: false,
+            holds_keys: false,
             events: Vec::new(),
             jobs: Vec::new(),
             counts: tally::Counts::new(),
@@ -137,6 +140,11 @@ impl WriteTx {
             common.cancelled.lock().unwrap_or_else(PoisonError::into_inner).push(id);
             common.ready.notify_one();
         });
+    }
+
+    /// Notes that it takes locks on keys of jobs; says whether it had some.
+    pub(super) fn take_keys(&mut self) -> bool {
+        std::mem::replace(&mut self.holds_keys, true)
     }
 
     /// Tells those who watch, after COMMIT, that an event or an alert was made or moved.

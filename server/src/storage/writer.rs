@@ -43,6 +43,10 @@ trait Work: Send {
     fn split(self: Box<Self>) -> Vec<Box<dyn Work>>;
     /// Whether anyone still waits for it.
     fn is_wanted(&self) -> bool;
+    /// Whether it comes after the others of its transaction.
+    fn is_last(&self) -> bool {
+        false
+    }
 }
 
 /// A handle to the writer.
@@ -86,8 +90,26 @@ impl Writer {
         T: Send + 'static,
         W: for<'a> Fn(&'a mut WriteTx, &'a A) -> BoxFuture<'a, Result<T>> + Send + 'static,
     {
+        self.wait_for(input, work, false).await
+    }
+
+    pub(super) async fn write_last<A, T, W>(&self, input: A, work: W) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+        W: for<'a> Fn(&'a mut WriteTx, &'a A) -> BoxFuture<'a, Result<T>> + Send + 'static,
+    {
+        self.wait_for(input, work, true).await
+    }
+
+    async fn wait_for<A, T, W>(&self, input: A, work: W, is_last: bool) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+        W: for<'a> Fn(&'a mut WriteTx, &'a A) -> BoxFuture<'a, Result<T>> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
-        self.submit(Box::new(Single { input, work, result: None, answer }))?;
+        self.submit(Box::new(Single { input, work, is_last, result: None, answer }))?;
         answered.await.unwrap_or_else(|_| Err(Error::unavailable("the writer has ended")))
     }
 
@@ -126,6 +148,7 @@ async fn run(
         }
         drop(waiting);
         group.retain(|work| work.is_wanted());
+        group.sort_by_key(|work| work.is_last());
         if !group.is_empty() {
             execute(place, connection, common, group).await;
         }
@@ -215,8 +238,11 @@ async fn attempt(
         }
         Err(error) => {
             dialect.discard(connection).await;
-            let error = fault(error);
-            if is_conflict(&error) { Attempt::Spoiled(error) } else { Attempt::Failed(error) }
+            match fault(error) {
+                error @ Error::Unavailable { .. } if !is_conflict(&error) => Attempt::Failed(error),
+                // What one write left to be written at the end cannot be; nothing of anybody's is committed.
+                error => Attempt::Spoiled(error),
+            }
         }
     }
 }
@@ -225,6 +251,7 @@ async fn attempt(
 struct Single<A, T, W> {
     input: A,
     work: W,
+    is_last: bool,
     result: Option<Result<T>>,
     answer: oneshot::Sender<Result<T>>,
 }
@@ -259,6 +286,10 @@ where
 
     fn is_wanted(&self) -> bool {
         !self.answer.is_closed()
+    }
+
+    fn is_last(&self) -> bool {
+        self.is_last
     }
 }
 

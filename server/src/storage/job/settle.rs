@@ -56,6 +56,8 @@ pub enum Settled {
 pub async fn settle(tx: &mut WriteTx, settlements: &[&Settlement], keep: Keep, now: Instant) -> Result<Vec<Settled>> {
     let limited = settlements.iter().filter(|one| one.job.kind.rule().per_key.is_some());
     let freed: BTreeSet<(JobKind, String)> = limited.map(|one| (one.job.kind, one.job.key.clone())).collect();
+    // Before anything is written: who waits here has nothing yet that others could wait for.
+    super::lock_keys(tx, &freed).await?;
     let is_over = |one: &&&Settlement| matches!(fate(one), JobState::Done | JobState::Dead);
     let over: Vec<&Settlement> = settlements.iter().filter(is_over).copied().collect();
     let ended = end(tx, &over).await?;
@@ -93,7 +95,7 @@ fn fate(settlement: &Settlement) -> JobState {
     }
 }
 
-fn error_of(outcome: &Outcome) -> Option<&str> {
+pub(super) fn error_of(outcome: &Outcome) -> Option<&str> {
     match outcome {
         Outcome::Retry { error, .. } | Outcome::Dead { error } => Some(error),
         Outcome::Done(_) | Outcome::Released => None,
@@ -235,7 +237,7 @@ async fn release(tx: &mut WriteTx, job: &Job) -> Result<Settled> {
     Ok(Settled::Now(JobState::Ready))
 }
 
-async fn retry(tx: &mut WriteTx, settlement: &Settlement, error: &str, now: Instant) -> Result<Settled> {
+pub(super) async fn retry(tx: &mut WriteTx, settlement: &Settlement, error: &str, now: Instant) -> Result<Settled> {
     let job = &settlement.job;
     if merge_into_waiting(tx, job).await? {
         return Ok(Settled::Now(JobState::Cancelled));
