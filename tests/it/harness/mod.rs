@@ -2,6 +2,7 @@
 
 mod creatorup;
 mod peer;
+mod postgres;
 mod process;
 mod raw;
 
@@ -22,6 +23,7 @@ use uuid::Uuid;
 
 pub use creatorup::{CreatorUpProcess, ffmpeg, free_port};
 pub use peer::{Peer, Play};
+pub use postgres::PostgresServer;
 pub use process::HubProcess;
 pub use raw::{RawClient, frame};
 
