@@ -17,7 +17,7 @@ use upbridge_server::model::Clock;
 use upbridge_server::model::clock::SystemClock;
 use upbridge_server::model::job::{Backoff, Job, JobKind, NewJob, Outcome};
 use upbridge_server::queue::{self, Handler, Options};
-use upbridge_server::storage::job::{Claim, Keep};
+use upbridge_server::storage::job::{Claim, Keep, Orphans};
 use upbridge_server::storage::{self, Store, WriteTx};
 use uuid::Uuid;
 
@@ -254,8 +254,8 @@ impl Shop {
             let claimed = self.store.write(claim, |tx, claim| {
                 Box::pin(async move {
                     let begun = Instant::now();
-                    let jobs = storage::job::claim(tx, claim).await?;
-                    Ok((jobs.len(), begun.elapsed()))
+                    let claimed = storage::job::claim(tx, claim).await?;
+                    Ok((claimed.jobs.len(), begun.elapsed()))
                 })
             });
             let (count, time) = claimed.await.map_err(failed)?;
@@ -273,15 +273,14 @@ impl Shop {
         while left > 0 {
             let claim = Claim { worker_id: dead, most: 500, most_outbound: 500 };
             let claimed = self.store.write(claim, |tx, claim| Box::pin(storage::job::claim(tx, claim)));
-            left -= claimed.await.map_err(failed)?.len();
+            left -= claimed.await.map_err(failed)?.jobs.len();
         }
         let begun = Instant::now();
         let mut rescued = 0;
         while rescued < orphans as u64 {
-            let now = SystemClock.now();
-            let found =
-                self.store.write(now, |tx, now| Box::pin(storage::job::rescue(tx, Duration::from_secs(30), *now)));
-            rescued += found.await.map_err(failed)?.total();
+            let silent = Orphans::OfTheDead { silence: Duration::from_secs(30) };
+            let found = self.store.write(silent, |tx, silent| Box::pin(storage::job::rescue(tx, silent)));
+            rescued += found.await.map_err(failed)?.ready;
         }
         Ok(begun.elapsed().as_secs_f64())
     }

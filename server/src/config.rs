@@ -28,7 +28,7 @@ use crate::queue;
 use crate::storage;
 use crate::storage::job::Keep;
 use crate::telemetry::{Format, LogOptions};
-pub use client::ClientConfig;
+pub use client::{ClientConfig, own_url};
 
 /// Where the hub keeps what it makes by itself, relative to the working directory.
 const DATA: &str = "data";

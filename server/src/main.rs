@@ -51,16 +51,17 @@ enum Command {
     Seed,
     /// Make the monthly sums anew from the usage ledger.
     RebuildUsage,
-    /// Serve CreatorUp, the other side of the hub, as the program `creatorup` does.
-    Creatorup {
-        #[command(subcommand)]
-        command: Option<creatorup::command::Command>,
-    },
     Demo(command::demo::Demo),
     Queue(command::queue::Queue),
     DbStatus(command::database::DbStatus),
     /// Print the signature of a webhook's body, and the curl line that sends it.
     Sign(sign::Sign),
+    /// Serve the other side, the reference CreatorUp service, on a port of its own.
+    Creatorup {
+        /// What it is told to do; to serve when nothing is said.
+        #[command(subcommand)]
+        command: Option<creatorup::command::Command>,
+    },
     /// Print the OpenAPI document of the contract.
     Openapi {
         /// Write it to a file instead.

@@ -9,8 +9,6 @@ use upbridge_server::config::{self, Config};
 use upbridge_server::model::signature::{Key, body};
 use uuid::Uuid;
 
-const HUB: &str = "http://127.0.0.1:3345";
-
 /// What to sign, and how.
 #[derive(Args)]
 pub struct Sign {
@@ -33,7 +31,8 @@ pub struct Sign {
     /// The id of the event, for --form standard; a new one when absent.
     #[arg(long)]
     id: Option<String>,
-    /// Where it is sent; a hub on this machine when absent, with the path the body's members suggest.
+    /// Where it is sent; when absent, the hub on this machine that HOST, PORT and TLS_CERT_FILE describe, with the path
+    /// the body's members suggest.
     #[arg(long)]
     url: Option<String>,
 }
@@ -91,7 +90,10 @@ pub fn sign(command: &Sign, now: i64) -> anyhow::Result<String> {
             String::from_utf8(split.signature.unwrap_or_default())?
         }
     };
-    let url = command.url.clone().unwrap_or_else(|| format!("{HUB}{}", path(&body)));
+    let url = match &command.url {
+        Some(url) => url.clone(),
+        None => format!("{}{}", config::own_url()?, path(&body)),
+    };
     let mut out = format!("{signature}\ncurl -sS -X POST {}", quoted(&url));
     for (name, value) in headers {
         write!(out, " -H {}", quoted(&format!("{name}: {value}")))?;

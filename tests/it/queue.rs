@@ -3,7 +3,9 @@
 mod admin;
 mod command;
 mod days;
+mod ends;
 mod history;
+mod hubs;
 mod shop;
 mod store;
 mod worker;

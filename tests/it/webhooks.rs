@@ -3,7 +3,9 @@
 mod command;
 mod day;
 mod intake;
+mod overtaken;
 mod refusal;
+mod restart;
 mod subscription;
 
 use reqwest::header::HeaderMap;

@@ -55,8 +55,9 @@ impl CreatorUp {
                         "occurred_at": at,
                         "event_id": event_id,
                     });
+                    let text = body.to_string();
                     match known {
-                        Some(known) if known.body == body.to_string() => Ok((event_id, true)),
+                        Some(known) if known.body == text => Ok((event_id, true)),
                         Some(_) => Err(Error::Taken { field: "event_id" }),
                         None => {
                             let event = Event::SubscriptionUpdate;

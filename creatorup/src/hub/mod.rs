@@ -83,7 +83,7 @@ impl DigiUp {
             usage_amount: Some(batch.amount()),
             month_year: month.map(|month| month.to_string()),
             completed_at: None,
-            metadata: batch.metadata.as_ref().and_then(crate::grpc::convert::structure),
+            metadata: batch.metadata.as_ref().and_then(upbridge_service::grpc::convert::structure),
             usage_id: Some(batch.id.to_string()),
             digiup_user_id: Some(batch.digiup_user_id.to_string()),
             idempotency_key: Some(batch.id.to_string()),

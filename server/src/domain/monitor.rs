@@ -1,8 +1,8 @@
 //! Watching the queue: what happens to jobs, for as long as somebody looks.
 //!
 //! A view for people. What this hub does is told after each commit and in order; what other hubs on the same database
-//! do is looked at once a second, at the ends of the queue, so that a job that is through in less, or one of a few
-//! hundred at once, may not be seen. The truth is in the jobs and the running counts.
+//! do is looked at once a second, at the ends of the queue, and told a second later. So a job that is through in less
+//! than a second, or one of a few hundred at once, may not be seen. The truth is in the jobs and the running counts.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -42,10 +42,7 @@ pub struct Monitor {
     tick: Interval,
     waiting: VecDeque<Sighting>,
     missed: u64,
-    /// Told by this hub.
-    told: Memory,
-    /// Seen by looking.
-    looked: Memory,
+    order: Order,
     stage: Stage,
 }
 
@@ -80,8 +77,7 @@ impl Hub {
             tick,
             waiting: VecDeque::new(),
             missed: 0,
-            told: Memory::default(),
-            looked: Memory::default(),
+            order: Order::default(),
             stage: Stage::New,
         })
     }
@@ -101,8 +97,8 @@ impl Monitor {
 
     async fn begin(&mut self) -> Result<Sighting> {
         // What stands as the watch begins is not news.
-        self.look().await?;
-        self.waiting.clear();
+        let standing = self.snapshot().await?;
+        self.order.begin(&standing);
         Ok(Sighting { transition: None, missed: 0 })
     }
 
@@ -134,28 +130,25 @@ impl Monitor {
     fn hear(&mut self, transitions: Vec<Transition>) {
         let shared = self.hub.store.dialect().is_shared();
         for transition in transitions {
-            if shared {
-                if self.looked.has(&transition) {
-                    continue;
-                }
-                self.told.remember(&transition);
-            }
-            self.add(transition);
+            let told = if shared { self.order.hear(transition) } else { vec![transition] };
+            told.into_iter().for_each(|transition| self.add(transition));
         }
     }
 
-    /// Looks at what other hubs did, where there can be others.
+    /// Looks at what other hubs did.
     async fn look(&mut self) -> Result<()> {
-        let store = &self.hub.store;
-        if !store.dialect().is_shared() {
-            return Ok(());
-        }
-        for transition in storage::job::snapshot(store.read(), store.dialect(), store.kinds()).await? {
-            if !self.told.has(&transition) && self.looked.remember(&transition) {
-                self.add(transition);
-            }
-        }
+        let seen = self.snapshot().await?;
+        self.order.see(seen).into_iter().for_each(|transition| self.add(transition));
         Ok(())
+    }
+
+    /// The ends of the queue, where other hubs can be at it.
+    async fn snapshot(&self) -> Result<Vec<Transition>> {
+        let store = &self.hub.store;
+        match store.dialect().is_shared() {
+            true => storage::job::snapshot(store.read(), store.dialect(), store.kinds()).await,
+            false => Ok(Vec::new()),
+        }
     }
 
     fn add(&mut self, transition: Transition) {
@@ -164,6 +157,72 @@ impl Monitor {
             self.waiting.push_back(Sighting { transition: Some((self.hub.now(), transition)), missed });
         }
     }
+}
+
+/// Puts together what this hub tells and what looking shows, so that each transition is told once and none of a job
+/// before one that came earlier.
+///
+/// What this hub did may be seen before it is told. So whatever is seen waits for the next look, and is told then if
+/// this hub has not told it; or sooner, when this hub tells what came after it.
+#[derive(Default)]
+struct Order {
+    /// Told by this hub.
+    told: Memory,
+    /// Seen by looking, and told.
+    looked: Memory,
+    /// Seen by the last look, and not told yet.
+    suspects: Vec<Transition>,
+}
+
+impl Order {
+    /// What stands already is not told.
+    fn begin(&mut self, standing: &[Transition]) {
+        for transition in standing {
+            self.looked.remember(transition);
+        }
+    }
+
+    /// This hub tells; what is to be told now, in order.
+    fn hear(&mut self, transition: Transition) -> Vec<Transition> {
+        let (before, rest) = std::mem::take(&mut self.suspects).into_iter().partition(|one| precedes(one, &transition));
+        self.suspects = rest;
+        let mut now = self.release(before);
+        if !self.looked.has(&transition) {
+            self.told.remember(&transition);
+            now.push(transition);
+        }
+        now
+    }
+
+    /// A look has shown this; what is to be told now, in order.
+    fn see(&mut self, seen: Vec<Transition>) -> Vec<Transition> {
+        let suspects = std::mem::take(&mut self.suspects);
+        let now = self.release(suspects);
+        let is_new = |transition: &Transition| !self.told.has(transition) && !self.looked.has(transition);
+        self.suspects = seen.into_iter().filter(is_new).collect();
+        now
+    }
+
+    fn release(&mut self, suspects: Vec<Transition>) -> Vec<Transition> {
+        let is_news = |transition: &Transition| !self.told.has(transition) && self.looked.remember(transition);
+        suspects.into_iter().filter(is_news).collect()
+    }
+}
+
+/// Whether one transition came before the other of the same job. A claim raises the lease, and whatever happens under
+/// a lease comes after it.
+fn precedes(one: &Transition, other: &Transition) -> bool {
+    let place = |transition: &Transition| {
+        let stage = match transition.step {
+            JobStep::Enqueued => 0,
+            JobStep::Running => 1,
+            JobStep::Scheduled => 2,
+            JobStep::Ready | JobStep::Held => 3,
+            JobStep::Done | JobStep::Dead | JobStep::Cancelled => 4,
+        };
+        (transition.lease, stage)
+    };
+    one.id == other.id && place(one) < place(other)
 }
 
 /// The transitions seen last.
@@ -195,4 +254,47 @@ impl Memory {
 
 fn key(transition: &Transition) -> (Uuid, JobStep, i64) {
     (transition.id, transition.step, transition.lease)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Json;
+    use crate::model::job::{JobKind, NewJob};
+
+    fn job() -> impl Fn(JobStep, i64) -> Transition {
+        let job = NewJob::new(JobKind::Probe, "key", Json::Null, Instant::default());
+        move |step, lease| Transition { step, lease, ..Transition::enqueued(&job) }
+    }
+
+    #[test]
+    fn what_this_hub_did_is_told_by_it_though_a_look_saw_the_end_first() {
+        let (mut order, job) = (Order::default(), job());
+        let (enqueued, running, done) = (job(JobStep::Enqueued, 0), job(JobStep::Running, 1), job(JobStep::Done, 1));
+        assert_eq!(order.see(vec![done.clone()]), [], "it may be this hub's, which is about to tell");
+        for told in [&enqueued, &running, &done] {
+            assert_eq!(order.hear(told.clone()), vec![told.clone()]);
+        }
+        assert_eq!(order.see(vec![done]), [], "it was told");
+    }
+
+    #[test]
+    fn what_another_hub_did_is_told_at_the_next_look_or_before_what_this_hub_does_next() {
+        let (mut order, job, other) = (Order::default(), job(), job());
+        let (enqueued, running, done) = (job(JobStep::Enqueued, 0), job(JobStep::Running, 1), job(JobStep::Done, 1));
+        assert_eq!(order.see(vec![enqueued.clone(), other(JobStep::Enqueued, 0)]), []);
+        assert_eq!(order.hear(running.clone()), [enqueued.clone(), running], "the claim is after the wish");
+        assert_eq!(order.see(vec![done.clone()]), [other(JobStep::Enqueued, 0)]);
+        assert_eq!(order.see(vec![done.clone()]), vec![done.clone()]);
+        assert_eq!((order.see(vec![done.clone()]), order.hear(enqueued)), (vec![], vec![]), "once");
+    }
+
+    #[test]
+    fn what_stood_before_is_no_news() {
+        let (mut order, job) = (Order::default(), job());
+        order.begin(&[job(JobStep::Enqueued, 0)]);
+        assert_eq!(order.see(vec![job(JobStep::Enqueued, 0)]), []);
+        assert_eq!(order.see(vec![]), []);
+        assert_eq!(order.hear(job(JobStep::Enqueued, 0)), []);
+    }
 }

@@ -148,6 +148,12 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// Whether another gives the same access under the same terms, whoever decided so and when.
+    pub fn says_as(&self, other: &Subscription) -> bool {
+        let terms = |one: &Subscription| (one.id, one.plan_id, one.status, one.end_date, one.cancel_at_period_end);
+        terms(self) == terms(other)
+    }
+
     /// A subscription of one month from `now`. A month that is shorter ends on its last day.
     pub fn starting(now: Instant, user_id: Uuid, plan_id: i32) -> Subscription {
         Subscription {

@@ -59,6 +59,8 @@ pub async fn hold(tx: &mut WriteTx, codes: &[&str]) -> Result<()> {
     for code in codes {
         wanted.text("alert").text(*code);
     }
+    // Whoever has these does not wait for keys of jobs.
+    tx.take_keys();
     asked(wanted.query(tx.connection(), dialect, "wanted", lock)).await.map(drop)
 }
 

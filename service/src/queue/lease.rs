@@ -6,10 +6,12 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::books::Books;
 use super::{Handler, Options};
-use crate::model::Result;
 use crate::model::clock::Clock;
-use crate::storage::job::Rescued;
+use crate::model::job::Job;
+use crate::model::{Error, Result};
+use crate::storage::job::Orphans;
 use crate::storage::{self, Store};
 
 /// Why a job that was set aside was.
@@ -23,6 +25,8 @@ pub(super) struct Lease {
     pub clock: Arc<dyn Clock>,
     pub handler: Arc<dyn Handler>,
     pub options: Options,
+    /// What it holds, as it knows itself.
+    pub books: Arc<Books>,
     /// Cancelled when the worker no longer holds what it holds.
     pub lost: CancellationToken,
 }
@@ -35,7 +39,7 @@ impl Lease {
         let alone = !self.store.dialect().is_shared();
         let input = (self.id, name, alone);
         self.store.write(input, |tx, (id, name, alone)| Box::pin(storage::job::sign_on(tx, *id, name, *alone))).await?;
-        self.rescue().await
+        self.rescue(Orphans::OfTheDead { silence: self.options.silence() }).await
     }
 
     /// Beats until the lease is lost or `stop`. A worker that cannot make itself heard gives its jobs up before others
@@ -62,10 +66,44 @@ impl Lease {
                 Ok(Err(error)) => tracing::warn!(%error, context = ?error, "a heartbeat failed"),
                 Err(_late) => return self.lose("could not make itself heard"),
             }
-            if let Err(error) = self.rescue().await {
-                tracing::warn!(%error, context = ?error, "a rescue failed; it is tried again");
+            let patience = (self.options.silence() - self.options.heartbeat / 4).saturating_sub(heard.elapsed());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                // Were it waited for any longer, nobody would hear that this worker lives.
+                _ = tokio::time::timeout(patience, self.look_after()) => {}
             }
         }
+    }
+
+    /// Compares the books with the database, and takes what is orphaned.
+    async fn look_after(&self) {
+        if let Err(error) = self.compare_books().await {
+            tracing::warn!(%error, context = ?error, "a worker's books could not be compared; it is tried again");
+        }
+        if let Err(error) = self.rescue(Orphans::OfTheDead { silence: self.options.silence() }).await {
+            tracing::warn!(%error, context = ?error, "a rescue failed; it is tried again");
+        }
+    }
+
+    /// Stops what is no longer this worker's, and lets go of what is its and it does not work on: the end of a job that
+    /// could not be recorded, or a claim that was committed though its answer was lost.
+    async fn compare_books(&self) -> Result<()> {
+        let before = self.books.read();
+        let stored = storage::job::leases(self.store.read(), self.store.dialect(), self.id).await?;
+        let findings = self.books.compare(&before, &stored);
+        for (id, lease) in findings.lost {
+            tracing::info!(job = %id, lease, "a lease is over that this worker did not end; its handler is stopped");
+            self.books.stop(id, Some(lease));
+        }
+        if findings.forgotten.is_empty() {
+            return Ok(());
+        }
+        tracing::error!(
+            jobs = findings.forgotten.len(),
+            "jobs on lease to this worker are not worked on; they are let go"
+        );
+        self.rescue(Orphans::Forgotten { worker_id: self.id, leases: findings.forgotten }).await
     }
 
     fn lose(&self, why: &'static str) {
@@ -77,42 +115,57 @@ impl Lease {
         self.store.write(self.id, |tx, id| Box::pin(storage::job::beat(tx, *id))).await
     }
 
-    /// Takes the jobs of the dead, set by set.
-    async fn rescue(&self) -> Result<()> {
-        let mut total = Rescued::default();
-        loop {
-            let input = (self.options.silence(), self.clock.now(), self.handler.clone());
-            let found = self
-                .store
-                .write(input, |tx, (silence, now, handler)| {
-                    Box::pin(async move {
-                        let rescued = storage::job::rescue(tx, *silence, *now).await?;
-                        for job in &rescued.dead {
-                            handler.died(tx, job, POISON).await?;
-                        }
-                        Ok(rescued)
-                    })
-                })
-                .await?;
-            if found.total() == 0 {
-                break;
+    /// Takes jobs that nobody works on, set by set.
+    async fn rescue(&self, orphans: Orphans) -> Result<()> {
+        let (mut ready, mut merged) = (0, 0);
+        let poison = loop {
+            let found =
+                self.store.write(orphans.clone(), |tx, orphans| Box::pin(storage::job::rescue(tx, orphans))).await?;
+            (ready, merged) = (ready + found.ready, merged + found.merged);
+            if found.ready + found.merged == 0 {
+                break found.poison;
             }
-            for job in &found.dead {
-                tracing::error!(job = %job.id, kind = job.kind.as_str(), key = job.key, rescues = job.rescues, "a job was set aside: it takes its workers down");
-            }
-            total.ready += found.ready;
-            total.merged += found.merged;
-            total.dead.extend(found.dead);
+        };
+        if ready + merged > 0 {
+            tracing::warn!(ready, merged, "jobs that nobody worked on were rescued");
         }
-        if total.total() > 0 {
-            tracing::warn!(
-                ready = total.ready,
-                merged = total.merged,
-                dead = total.dead.len(),
-                "jobs of dead workers were rescued"
-            );
+        for job in poison {
+            match self.set_aside(&job).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::error!(job = %job.id, kind = job.kind.as_str(), key = job.key, rescues = job.rescues, "a job was set aside: it takes its workers down");
+                }
+                Err(error @ Error::Unavailable { .. }) => return Err(error),
+                // It keeps neither the others of its set nor this worker from going on.
+                Err(error) => {
+                    tracing::error!(job = %job.id, %error, context = ?error, "a job cannot be set aside; it is tried again");
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Sets a job aside with all that goes with it; or the job alone, when that is what cannot be done.
+    async fn set_aside(&self, job: &Job) -> Result<bool> {
+        let input = (job.clone(), self.handler.clone(), self.clock.now());
+        let whole = self.store.write(input, |tx, (job, handler, now)| {
+            Box::pin(async move {
+                let is_set_aside = storage::job::set_aside(tx, job, POISON, true, *now).await?;
+                if is_set_aside {
+                    handler.died(tx, job, POISON).await?;
+                }
+                Ok(is_set_aside)
+            })
+        });
+        let error = match whole.await {
+            Err(error) if !matches!(error, Error::Unavailable { .. }) => error,
+            answer => return answer,
+        };
+        tracing::error!(job = %job.id, %error, context = ?error, "a job cannot be set aside with all that goes with it; it alone is");
+        let input = (job.clone(), self.clock.now());
+        let alone =
+            self.store.write(input, |tx, (job, now)| Box::pin(storage::job::set_aside(tx, job, POISON, false, *now)));
+        alone.await
     }
 
     /// Takes the worker off the list.

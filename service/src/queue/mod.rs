@@ -14,12 +14,16 @@
 //!   rescued three times is set aside when a fourth worker dies under it.
 //! - No more jobs of one key run at once than their kind allows, over all hubs; keys take turns; one key's backlog
 //!   delays no other key by more than one job of it.
-//! - The jobs of a worker that died are claimable within four heartbeats; on an embedded database at once.
+//! - The jobs of a worker that died are claimable within four heartbeats; on an embedded database at once. A job whose
+//!   end cannot be recorded, or that a living worker has lost sight of, is claimable within two.
+//! - A handler whose lease is over, because its job was called off or taken, is stopped: on its own hub at once, from
+//!   another within a heartbeat.
 //!
 //! Not guaranteed: that a handler runs only once (it may have done its work when its hub died), nor any order between
 //! jobs of different turns. So every handler's effect is idempotent. Wake-ups are hints: a poll each second finds what
 //! they miss.
 
+mod books;
 mod lease;
 mod settle;
 pub mod worker;

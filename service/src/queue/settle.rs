@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
+use super::lease::Lease;
 use super::{Handler, Options};
 use crate::model::clock::Clock;
 use crate::model::job::{Job, JobState, Outcome};
@@ -44,31 +45,50 @@ impl Batch for SettleBatch {
 
 /// Records how a try ended, and goes on trying while the database is away: the work is done, and only the record of
 /// it is missing. Without one the job would be done again.
-pub(super) async fn record(
-    lane: &Lane<SettleBatch>,
-    clock: &dyn Clock,
-    options: &Options,
-    job: Job,
-    outcome: Outcome,
-    took: Duration,
-) {
-    let wait = match &outcome {
-        Outcome::Retry { after, .. } => options.backoff.wait(job.attempts + 1, *after),
-        _ => Duration::ZERO,
+///
+/// An end that cannot be recorded, because of what it says or of what goes with it, counts as a failed try instead. If
+/// not even that can be written with all that goes with it, the job's row alone is moved on; and if that fails too the
+/// job is left to the next heartbeat, which finds that nobody works on it.
+pub(super) async fn record(lane: &Lane<SettleBatch>, lease: &Lease, job: Job, outcome: Outcome, took: Duration) {
+    let options = &lease.options;
+    let after = if let Outcome::Retry { after, .. } = &outcome { *after } else { None };
+    let wait = options.backoff.wait(job.attempts + 1, after);
+    let mut settlement = Settlement { next: lease.clock.now() + wait, job, outcome, took };
+    let error = match insist(options, || Box::pin(lane.submit(settlement.clone()))).await {
+        Ok(settled) => return told(&settlement, settled),
+        Err(error) => error,
     };
-    let settlement = Settlement { next: clock.now() + wait, job, outcome, took };
+    tracing::error!(job = %settlement.job.id, %error, context = ?error, "a job's end cannot be recorded; it counts as a failed try");
+    settlement.outcome = Outcome::retry(format!("its end could not be recorded: {error}"));
+    let error = match insist(options, || Box::pin(lane.submit(settlement.clone()))).await {
+        Ok(settled) => return told(&settlement, settled),
+        Err(error) => error,
+    };
+    tracing::error!(job = %settlement.job.id, %error, context = ?error, "a failed try cannot be recorded with all that goes with it; its job alone is moved on");
+    match insist(options, || Box::pin(put_back(lease, settlement.clone()))).await {
+        Ok(settled) => told(&settlement, settled),
+        Err(error) => {
+            tracing::error!(job = %settlement.job.id, %error, context = ?error, "a job cannot be moved on; a heartbeat will find it");
+        }
+    }
+}
+
+async fn put_back(lease: &Lease, settlement: Settlement) -> Result<Settled> {
+    let input = (settlement, lease.clock.now());
+    let write =
+        lease.store.write(input, |tx, (settlement, now)| Box::pin(storage::job::put_back(tx, settlement, *now)));
+    write.await
+}
+
+/// Asks again while the database is away.
+async fn insist<'a, T>(options: &Options, write: impl Fn() -> BoxFuture<'a, Result<T>>) -> Result<T> {
     loop {
-        match lane.submit(settlement.clone()).await {
-            Ok(settled) => return told(&settlement, settled),
+        match write().await {
             Err(Error::Unavailable { context }) => {
-                tracing::warn!(job = %settlement.job.id, context, "a job's end could not be recorded; it is tried again");
+                tracing::warn!(context, "a job's end could not be recorded; it is tried again");
                 tokio::time::sleep(options.poll).await;
             }
-            Err(error) => {
-                // The job stays leased to this worker; it is tried again when the worker's life ends.
-                tracing::error!(job = %settlement.job.id, %error, context = ?error, "a job's end cannot be recorded");
-                return;
-            }
+            answer => return answer,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The worker: one dispatcher for all kinds of job. It claims what its free slots can take, runs it, and records how
 //! it ended; it wakes for a commit of this hub, a hint of another, the next retry that is due, and once a second.
 
-use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::books::{Books, Line};
 use super::lease::Lease;
 use super::settle::{SettleBatch, record};
 use super::{Handler, Options};
@@ -22,6 +22,8 @@ use crate::storage::{self, Lane, Store};
 
 /// How long handing back may take.
 const HAND_BACK: Duration = Duration::from_secs(5);
+/// How soon jobs are claimed that were passed by.
+const PASSED_BY: Duration = Duration::from_millis(10);
 /// Passes of trimming in one go, of a thousand rows in each state.
 const TRIMS: usize = 20;
 
@@ -43,6 +45,7 @@ pub async fn run(
             clock: clock.clone(),
             handler: handler.clone(),
             options,
+            books: Arc::default(),
             lost: CancellationToken::new(),
         });
         if let Err(error) = lease.sign_on().await {
@@ -85,10 +88,9 @@ struct Dispatcher {
     lease: Arc<Lease>,
     lane: Arc<Lane<SettleBatch>>,
     options: Options,
-    tasks: JoinSet<Uuid>,
-    running: HashMap<Uuid, CancellationToken>,
-    /// Those among them that wait for somebody else's server.
-    outbound: HashSet<Uuid>,
+    /// Each answers whether it waited for somebody else's server.
+    tasks: JoinSet<bool>,
+    books: Arc<Books>,
     /// Cancelled when running jobs are to be handed back.
     hand_back: CancellationToken,
     hungry: Hunger,
@@ -97,14 +99,13 @@ struct Dispatcher {
 
 impl Dispatcher {
     fn new(lease: Arc<Lease>, lane: Arc<Lane<SettleBatch>>) -> Dispatcher {
-        let options = lease.options;
+        let (options, books) = (lease.options, lease.books.clone());
         Dispatcher {
             lease,
             lane,
             options,
             tasks: JoinSet::new(),
-            running: HashMap::new(),
-            outbound: HashSet::new(),
+            books,
             hand_back: CancellationToken::new(),
             hungry: Hunger::Curious,
             finished: 0,
@@ -129,6 +130,7 @@ impl Dispatcher {
                 }
                 _ = look.tick() => {
                     self.hungry = Hunger::Curious;
+                    self.learn_turns().await;
                     self.tidy().await;
                 }
             }
@@ -136,7 +138,7 @@ impl Dispatcher {
                 self.ended(done);
             }
             self.stop_cancelled();
-            while self.hungry != Hunger::No && self.running.len() < self.options.concurrency {
+            while self.hungry != Hunger::No && self.books.count().0 < self.options.concurrency {
                 match self.claim().await {
                     Ok(next) => due = next.or(due),
                     Err(error) => {
@@ -149,36 +151,32 @@ impl Dispatcher {
         self.drain().await;
     }
 
-    fn ended(&mut self, done: std::result::Result<Uuid, tokio::task::JoinError>) {
-        match done {
-            Ok(id) => {
-                self.running.remove(&id);
-                if self.outbound.remove(&id) {
-                    // Others of its sort may have been left waiting while slots were free.
-                    self.hungry = Hunger::Sure;
-                }
-            }
-            // A task catches its handler's panic; one that is gone all the same must not keep its slot.
-            Err(error) => {
-                tracing::error!(%error, "a worker's task ended by itself");
-                self.running.retain(|_, task| !task.is_cancelled());
-                self.outbound.retain(|id| self.running.contains_key(id));
-            }
+    fn ended(&mut self, done: std::result::Result<bool, tokio::task::JoinError>) {
+        if let Err(error) = &done {
+            // A task catches its handler's panic; one that is gone all the same has left its job on lease.
+            tracing::error!(%error, "a worker's task ended by itself");
+        }
+        if done.unwrap_or(true) {
+            // Others of its sort may have been left waiting while slots were free.
+            self.hungry = Hunger::Sure;
         }
         self.finished += 1;
     }
 
     /// Stops the handlers of jobs that were called off.
     fn stop_cancelled(&mut self) {
-        for id in self.lease.store.take_cancelled() {
-            if let Some(task) = self.running.get(&id) {
-                task.cancel();
-            }
-        }
+        self.lease.store.take_cancelled().into_iter().for_each(|id| self.books.stop(id, None));
     }
 
     /// Claims what the free slots can take and runs it; answers with how long it is to the next that is due.
     async fn claim(&mut self) -> Result<Option<tokio::time::Instant>> {
+        self.books.turn_claim();
+        let claimed = self.claim_now().await;
+        self.books.turn_claim();
+        claimed
+    }
+
+    async fn claim_now(&mut self) -> Result<Option<tokio::time::Instant>> {
         let (store, now) = (&self.lease.store, self.lease.clock.now());
         let mut next = None;
         let mut due = false;
@@ -193,14 +191,15 @@ impl Dispatcher {
             }
         }
         let concurrency = self.options.concurrency;
+        let (running, outbound) = self.books.count();
         let claim = Claim {
             worker_id: self.lease.id,
-            most: concurrency - self.running.len(),
+            most: concurrency - running,
             // A slot is left to jobs that need nobody, however slow everybody else is.
-            most_outbound: (concurrency - 1).max(1).saturating_sub(self.outbound.len()),
+            most_outbound: (concurrency - 1).max(1).saturating_sub(outbound),
         };
-        let jobs = store
-            .write((claim, due, now), |tx, (claim, due, now)| {
+        let claimed = store
+            .write_last((claim, due, now), |tx, (claim, due, now)| {
                 Box::pin(async move {
                     if *due {
                         storage::job::promote(tx, *now).await?;
@@ -209,42 +208,55 @@ impl Dispatcher {
                 })
             })
             .await?;
-        self.hungry = match jobs.len() {
+        self.hungry = match claimed.jobs.len() {
             all if all == claim.most => Hunger::Sure,
+            _ if claimed.passed_by => {
+                // Whoever is at their keys is done in a moment.
+                next = Some(tokio::time::Instant::now() + PASSED_BY);
+                Hunger::No
+            }
             0 if self.hungry == Hunger::Sure => Hunger::Curious,
             _ if due => Hunger::Curious,
             // Fewer than the slots could take: nothing more is ready.
             _ => Hunger::No,
         };
-        jobs.into_iter().for_each(|job| self.start(job));
+        claimed.jobs.into_iter().for_each(|job| self.start(job));
         Ok(next)
     }
 
     fn start(&mut self, job: Job) {
         let (lease, lane) = (self.lease.clone(), self.lane.clone());
-        let (called_off, hand_back) = (CancellationToken::new(), self.hand_back.clone());
-        self.running.insert(job.id, called_off.clone());
-        if job.kind.rule().is_outbound {
-            self.outbound.insert(job.id);
-        }
+        let (line, called_off) = self.books.enter(&job);
+        let hand_back = self.hand_back.clone();
         self.tasks.spawn(async move {
-            let id = job.id;
+            let _line: Line = line;
+            let is_outbound = job.kind.rule().is_outbound;
             let begun = Instant::now();
             let outcome = tokio::select! {
                 biased;
                 outcome = handle(&*lease.handler, &job) => outcome,
                 // The lease is over: whatever is said now would not be believed.
-                () = lease.lost.cancelled() => return id,
-                () = called_off.cancelled() => return id,
+                () = lease.lost.cancelled() => return is_outbound,
+                () = called_off.cancelled() => return is_outbound,
                 () = hand_back.cancelled() => Outcome::Released,
             };
-            let recorded = record(&lane, &*lease.clock, &lease.options, job, outcome, begun.elapsed());
             tokio::select! {
-                () = recorded => {}
+                () = record(&lane, &lease, job, outcome, begun.elapsed()) => {}
                 () = lease.lost.cancelled() => {}
             }
-            id
+            is_outbound
         });
+    }
+
+    /// Learns how far other hubs have come, where there can be others; also while every slot is taken and nothing is
+    /// claimed here.
+    async fn learn_turns(&self) {
+        let store = &self.lease.store;
+        if store.dialect().is_shared()
+            && let Err(error) = store.learn_turns().await
+        {
+            tracing::debug!(%error, "the turns of other hubs could not be learnt");
+        }
     }
 
     /// Removes finished jobs beyond those that are kept, in transactions small enough to let others in between. What is
@@ -281,7 +293,7 @@ impl Dispatcher {
     }
 }
 
-async fn all_ended(tasks: &mut JoinSet<Uuid>) {
+async fn all_ended(tasks: &mut JoinSet<bool>) {
     while tasks.join_next().await.is_some() {}
 }
 

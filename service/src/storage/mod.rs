@@ -103,11 +103,18 @@ impl Store {
             cancelled: Mutex::default(),
             feed: job::Feed::default(),
         });
-        for (kind, turn) in job::first_turns(&read, dialect, setup.kinds).await? {
-            common.turns.reached(kind, turn);
-        }
         let writer = Writer::start(write.clone(), common.clone(), stop)?;
-        Ok(Store { dialect, read, write, writer, common, _lock: lock })
+        let store = Store { dialect, read, write, writer, common, _lock: lock };
+        store.learn_turns().await?;
+        Ok(store)
+    }
+
+    /// Learns which turns the queue has come to, by whichever hub's claims.
+    pub async fn learn_turns(&self) -> Result<()> {
+        for (kind, turn) in job::turns_reached(&self.read, self.dialect, self.common.kinds).await? {
+            self.common.turns.reached(kind, turn);
+        }
+        Ok(())
     }
 
     /// The readers.
@@ -136,6 +143,17 @@ impl Store {
         W: for<'a> Fn(&'a mut WriteTx, &'a A) -> BoxFuture<'a, Result<T>> + Send + 'static,
     {
         self.writer.write(input, work).await
+    }
+
+    /// Makes a write like [`Store::write`], after every other that shares its transaction: for one that takes locks
+    /// which nothing may wait under.
+    pub async fn write_last<A, T, W>(&self, input: A, work: W) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+        W: for<'a> Fn(&'a mut WriteTx, &'a A) -> BoxFuture<'a, Result<T>> + Send + 'static,
+    {
+        self.writer.write_last(input, work).await
     }
 
     /// Waits until a write of this server may have made a job ready. A hint: it may come for nothing, and what others on
@@ -220,12 +238,15 @@ pub fn fault(error: DbErr) -> Error {
     if dialect::is_unavailable(&error) { Error::unavailable(&error) } else { Error::internal(&error) }
 }
 
-/// A deadlock or a serialization failure with another server, or a job that became ready as another enqueued its
-/// unique key: the same transaction may succeed at once.
+/// What a transaction fails with that would have to wait while it has locks that others may wait for.
+const WOULD_WAIT: &str = "a key of jobs is locked by another hub";
+
+/// A deadlock or a serialization failure with another server, one that was avoided, or a job that became ready as another
+/// enqueued its /// unique key: the same transaction may succeed at once.
 fn is_conflict(error: &Error) -> bool {
     match error {
         Error::Unavailable { context } => {
-            context.contains("deadlock detected") || context.contains("could not serialize")
+            ["deadlock detected", "could not serialize", WOULD_WAIT].iter().any(|conflict| context.contains(conflict))
         }
         Error::Internal { context } => context.contains("waiting_job_is_unique"),
         _ => false,

@@ -46,19 +46,24 @@ pub struct WriteTx {
     common: Arc<Common>,
     wrote: bool,
     changed: bool,
+    /// Whether it has locks on keys of jobs.
+    holds_keys: bool,
     extra: Option<Box<dyn Any + Send + Sync>>,
     jobs: Vec<NewJob>,
     counts: tally::Counts,
+    shard: i32,
     effects: Vec<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl WriteTx {
-    pub(super) fn new(transaction: DatabaseTransaction, common: Arc<Common>) -> WriteTx {
+    pub(super) fn new(transaction: DatabaseTransaction, common: Arc<Common>, place: u32) -> WriteTx {
         WriteTx {
+            shard: (common.shard + place as i32) % tally::SHARDS,
             transaction,
             common,
             wrote: false,
             changed: false,
+            holds_keys: false,
             extra: None,
             jobs: Vec::new(),
             counts: tally::Counts::new(),
@@ -160,6 +165,11 @@ impl WriteTx {
         });
     }
 
+    /// Notes that it takes locks on keys, of jobs or of a server's own; says whether it had some.
+    pub fn take_keys(&mut self) -> bool {
+        std::mem::replace(&mut self.holds_keys, true)
+    }
+
     /// Tells those who watch ([`Store::activity`](super::Store::activity)), after COMMIT, that something they are shown
     /// was made or moved.
     pub fn changed(&mut self) {
@@ -189,7 +199,7 @@ impl WriteTx {
             self.wake_workers();
         }
         let counts = std::mem::take(&mut self.counts);
-        let shard = self.common.shard;
+        let shard = self.shard;
         tally::write(&mut self, counts, shard).await?;
         self.transaction.commit().await?;
         Ok(self.effects)

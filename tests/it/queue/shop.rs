@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use upbridge_server::model::clock::HeldClock;
 use upbridge_server::model::job::{Backoff, Job, JobKind, NewJob, Outcome};
-use upbridge_server::model::{Clock, Result};
+use upbridge_server::model::{Clock, Error, Result};
 use upbridge_server::queue::{self, Handler, Options};
 use upbridge_server::storage::job::Keep;
 use upbridge_server::storage::{self, Store, WriteTx};
@@ -26,7 +26,7 @@ pub struct Diary {
     pub runs: Mutex<Vec<Job>>,
     /// Each job that was given up, with its error.
     pub deaths: Mutex<Vec<(Uuid, String)>>,
-    active: AtomicUsize,
+    pub active: AtomicUsize,
     pub most_active: AtomicUsize,
 }
 
@@ -49,6 +49,9 @@ impl Handler for Hand {
 
     fn died<'a>(&'a self, _tx: &'a mut WriteTx, job: &'a Job, error: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
+            if job.payload["died"] == "fails" {
+                return Err(Error::internal("this death cannot be borne"));
+            }
             self.diary.deaths.lock().unwrap().push((job.id, error.to_owned()));
             Ok(())
         })
@@ -91,7 +94,10 @@ pub fn options() -> Options {
 
 impl Shop {
     pub async fn open() -> Shop {
-        let database = TestDatabase::new().await;
+        Shop::open_on(TestDatabase::new().await).await
+    }
+
+    async fn open_on(database: TestDatabase) -> Shop {
         let stop = CancellationToken::new();
         let options = storage::Options {
             url: database.url.clone(),
@@ -101,6 +107,22 @@ impl Shop {
         };
         let store = Arc::new(storage::open(&options, stop.clone()).await.expect("a store"));
         Shop { database, store, clock: Arc::new(HeldClock::at(noon())), stop }
+    }
+
+    /// Another hub's store on the same database; `None`, and a word about it, where there cannot be another.
+    pub async fn beside(&self) -> Option<Shop> {
+        if !self.database.is_postgres() {
+            eprintln!("not shown: one hub has a SQLite file for itself; set TEST_POSTGRES_URL");
+            return None;
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        Some(Shop::open_on(TestDatabase { url: self.database.url.clone(), directory }).await)
+    }
+
+    /// Closes the store; nothing can be done with the shop any more but to look at its database.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.store.close().await;
     }
 
     pub async fn add(&self, jobs: Vec<NewJob>) {

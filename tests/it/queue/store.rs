@@ -9,7 +9,7 @@ use upbridge_server::model::job::{Job, JobFilter, JobKind, JobState, NewJob, Out
 use upbridge_server::model::tally::{Metric, Span};
 use upbridge_server::model::transition::JobStep;
 use upbridge_server::model::{Clock, Instant};
-use upbridge_server::storage::job::{self, Claim, Keep, Settled, Settlement};
+use upbridge_server::storage::job::{self, Claim, Keep, Orphans, Settled, Settlement};
 use upbridge_server::storage::{Emit, WriteTx, tally};
 use uuid::Uuid;
 
@@ -21,9 +21,9 @@ const KEEP: Keep = Keep { done: 100, failed: 50 };
 impl Shop {
     async fn claim(&self, most: usize) -> Vec<Job> {
         let claim = Claim { worker_id: Uuid::new_v4(), most, most_outbound: most };
-        let claimed = self.store.write(claim, |tx, claim| Box::pin(job::claim(tx, claim))).await.unwrap();
+        let claimed = self.store.write_last(claim, |tx, claim| Box::pin(job::claim(tx, claim))).await.unwrap();
         self.adds_up().await;
-        claimed
+        claimed.jobs
     }
 
     async fn settle(&self, jobs: &[Job], outcome: Outcome, wait: TimeDelta) -> Vec<Settled> {
@@ -43,9 +43,8 @@ impl Shop {
     }
 
     async fn rescue(&self) -> job::Rescued {
-        let input = (Duration::from_secs(60), self.clock.now());
-        let rescued = self.store.write(input, |tx, (silence, now)| Box::pin(job::rescue(tx, *silence, *now)));
-        let rescued = rescued.await.unwrap();
+        let orphans = Orphans::OfTheDead { silence: Duration::from_secs(60) };
+        let rescued = self.store.write(orphans, |tx, orphans| Box::pin(job::rescue(tx, orphans))).await.unwrap();
         self.adds_up().await;
         rescued
     }
@@ -267,7 +266,15 @@ async fn a_job_that_outlives_three_workers_is_set_aside_with_its_event() {
     assert!(shop.claim(9).await.is_empty());
     assert_eq!(shop.count("held").await, 1);
     let rescued = shop.rescue().await;
-    assert_eq!((rescued.ready, rescued.dead.len(), rescued.dead[0].id), (0, 1, poison[0].id));
+    assert_eq!((rescued.ready, rescued.poison.len(), rescued.poison[0].id), (0, 1, poison[0].id));
+    let input = (poison[0].clone(), shop.clock.now());
+    let set_aside = || {
+        let why = "given up: its workers died under it too often";
+        shop.store.write(input.clone(), move |tx, (job, now)| Box::pin(job::set_aside(tx, job, why, true, *now)))
+    };
+    assert!(set_aside().await.unwrap());
+    assert!(!set_aside().await.unwrap(), "it is");
+    shop.adds_up().await;
     assert_eq!(shop.event().await.0, "failed");
     assert!(shop.event().await.2.contains("workers died"), "{:?}", shop.event().await);
     assert_eq!(shop.view(poison[0].id).await.state, JobState::Dead);
@@ -282,8 +289,8 @@ async fn a_worker_that_beats_keeps_its_jobs_and_one_that_leaves_gives_them_up() 
     sign_on.await.unwrap();
     shop.add_probes("p", 1).await;
     let claim = Claim { worker_id: worker, most: 1, most_outbound: 1 };
-    assert_eq!(shop.store.write(claim, |tx, claim| Box::pin(job::claim(tx, claim))).await.unwrap().len(), 1);
-    assert_eq!(shop.rescue().await.total(), 0);
+    assert_eq!(shop.store.write(claim, |tx, claim| Box::pin(job::claim(tx, claim))).await.unwrap().jobs.len(), 1);
+    assert_eq!(shop.rescue().await.ready, 0);
     assert!(shop.store.write(worker, |tx, id| Box::pin(job::beat(tx, *id))).await.unwrap());
     let listed = job::workers(shop.store.read(), shop.store.dialect()).await.unwrap();
     assert_eq!((listed.len(), listed[0].id, listed[0].active), (1, worker, 1));

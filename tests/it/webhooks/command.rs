@@ -134,6 +134,25 @@ fn the_command_signs_as_openssl_does_and_says_what_is_wrong() {
 }
 
 #[test]
+fn the_line_goes_to_the_hub_that_the_variables_describe() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("body.json"), "{}").unwrap();
+    for (variables, hub) in [
+        (&[][..], "http://127.0.0.1:3345"),
+        (&[("PORT", "8080")], "http://127.0.0.1:8080"),
+        (&[("PORT", "8080"), ("HOST", "0.0.0.0")], "http://127.0.0.1:8080"),
+        (&[("HOST", "::")], "http://[::1]:3345"),
+        (&[("HOST", "10.1.2.3"), ("TLS_CERT_FILE", "hub.pem")], "https://10.1.2.3:3345"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_upbridge"));
+        command.env_clear().env("WEBHOOK_SECRET", WEBHOOK_SECRET).envs(variables.iter().copied());
+        let output = command.current_dir(directory.path()).args(["sign", "body.json"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(&format!("'{hub}/api/v1/creatorup/webhook/usage-update'")), "{variables:?}: {text}");
+    }
+}
+
+#[test]
 fn the_documentation_signs_its_examples_rightly() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let page = std::fs::read_to_string(root.join("docs/webhooks.md")).unwrap();

@@ -47,5 +47,5 @@ pub fn video(path: &Path) {
 
 /// A video that takes minutes to render and a moment to make.
 pub fn long_video(path: &Path) {
-    make(path, "color=duration=7200:size=16x16:rate=25", &["-c:v", "mpeg4", "-q:v", "31", "-f", "mp4"]);
+    make(path, "color=duration=1800:size=16x16:rate=25", &["-c:v", "mpeg4", "-q:v", "31", "-f", "mp4"]);
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::model::event::{EventKind, EventStatus, NewEvent};
-use crate::model::job::{JobKind, NewJob};
+use crate::model::job::{Job, JobKind, NewJob};
 use crate::model::membership::Subscription;
 use crate::model::user::User;
 use crate::model::{Instant, Json, Result};
@@ -13,6 +13,11 @@ use crate::storage::{self, Emit, WriteTx};
 
 /// Tries after the first of telling about a deletion: no sweep finds a user who is gone.
 const DELETION_RETRIES: i32 = 50;
+
+/// How often a push that was overtaken is followed by another at once.
+const MOST_OVERTAKEN: u64 = 3;
+/// What a push's job says that follows overtaken ones: how many.
+const OVERTAKEN: &str = "overtaken";
 
 /// The line to CreatorUp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +44,24 @@ impl Line {
         Ok(())
     }
 
+    /// Tells CreatorUp about a subscription that it has itself changed, because a push of before may have come to it
+    /// after that change and undone it. The caller holds the user's row; `times` is how often that has happened since
+    /// the last change that was told without it.
+    ///
+    /// A CreatorUp that answers each push with a change of its own would be told for ever. So after a few times no job
+    /// is made and the user is left to the sweep.
+    pub async fn tell_overtaken(self, tx: &mut WriteTx, subscription: &Subscription, times: u64) -> Result<()> {
+        storage::user_sync::mark_pending(tx, &[subscription.user_id]).await?;
+        if self.is_connected && times < MOST_OVERTAKEN {
+            let Change(event) = Change::of_subscription(subscription, "overtaken");
+            let job = NewJob { payload: json!({ OVERTAKEN: times + 1 }), ..push(event.user_id, event.at) };
+            let priority = JobKind::SubscriptionSync.rule().priority;
+            let event_id = tx.emit(event);
+            tx.enqueue(NewJob { priority, ..job }.for_event(event_id));
+        }
+        Ok(())
+    }
+
     /// Tells CreatorUp that a user is no more, if it can have heard of them.
     pub fn tell_deleted(self, tx: &mut WriteTx, user: &User, at: Instant) {
         let event_id = tx.emit(NewEvent { at, ..Change::of_user(user, "deleted").0 });
@@ -53,6 +76,11 @@ impl Line {
 pub fn push(user_id: Uuid, at: Instant) -> NewJob {
     let key = user_id.to_string();
     NewJob::new(JobKind::UserSync, key.clone(), json!({}), at).unique(key)
+}
+
+/// How many overtaken pushes this one follows.
+pub(super) fn times_overtaken(job: &Job) -> u64 {
+    job.payload.get(OVERTAKEN).and_then(Json::as_u64).unwrap_or(0)
 }
 
 /// Something that happened to a user and that CreatorUp has to be told about. Only a [`Line`] takes it, so that none is

@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use uuid::Uuid;
 
+use super::change::times_overtaken;
 use crate::domain::Hub;
 use crate::model::creatorup::{Confirmation, Failure, Push, Snapshot};
 use crate::model::event::EventStatus;
@@ -45,7 +46,7 @@ impl Hub {
         let push = Push { job_id: job.id, snapshot };
         match creatorup.push(&target, &push).await {
             Ok(said) => {
-                let response = self.confirm(job, user_id, events, said).await?;
+                let response = self.confirm(job, push.snapshot, events, said).await?;
                 Ok(Outcome::Done(Some(response)))
             }
             Err(failure) => {
@@ -100,7 +101,10 @@ impl Hub {
     }
 
     /// Notes that CreatorUp has the user, with every event that the snapshot held. Its retries are those of the push.
-    async fn confirm(&self, job: &Job, user_id: Uuid, events: Vec<Uuid>, said: Confirmation) -> Result<Json> {
+    ///
+    /// A change that CreatorUp told of meanwhile asked for no push, as CreatorUp has it already; but what this push
+    /// carried from before it may have come after it. So if the subscription is another by now, it is told.
+    async fn confirm(&self, job: &Job, snapshot: Snapshot, events: Vec<Uuid>, said: Confirmation) -> Result<Json> {
         let response = response(&said);
         let settled = |id| Fate {
             id,
@@ -110,14 +114,23 @@ impl Hub {
             error: None,
         };
         let fates: Vec<Fate> = events.into_iter().map(settled).collect();
-        let input = (user_id, fates, said, self.now(), self.forgetting(user_id));
+        let forget = self.forgetting(snapshot.user_id);
+        let input = (snapshot, fates, said, self.now(), (self.line(), times_overtaken(job)), forget);
         self.store
-            .write(input, |tx, (user_id, fates, said, now, forget)| {
+            .write(input, |tx, (snapshot, fates, said, now, (line, times), forget)| {
                 Box::pin(async move {
-                    storage::user::hold(tx, &[*user_id]).await?;
+                    let user_id = snapshot.user_id;
+                    storage::user::hold(tx, &[user_id]).await?;
                     storage::sync_event::settle(tx, fates, *now).await?;
-                    let is_newest = storage::sync_event::pending(tx.reader(), *user_id, 1).await?.is_empty();
-                    storage::user_sync::confirm(tx, *user_id, said, is_newest, *now).await?;
+                    let is_newest = storage::sync_event::pending(tx.reader(), user_id, 1).await?.is_empty();
+                    storage::user_sync::confirm(tx, user_id, said, is_newest, *now).await?;
+                    if is_newest && snapshot.user.is_some() {
+                        let carried = snapshot.membership.as_ref().map(|held| &held.subscription);
+                        let stored = storage::subscription::current(tx.reader(), &[user_id]).await?.remove(&user_id);
+                        if let Some(stored) = stored.filter(|stored| carried.is_none_or(|one| !one.says_as(stored))) {
+                            line.tell_overtaken(tx, &stored, *times).await?;
+                        }
+                    }
                     tx.after_commit(forget.clone().into_effect());
                     Ok(())
                 })

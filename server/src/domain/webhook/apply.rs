@@ -3,6 +3,8 @@
 //!
 //! Who wins when both sides change a subscription: whoever changed it later, by the time of the change and not by that
 //! of its arrival. An event from before the last change that is stored changes nothing; one of the same instant does.
+//! What CreatorUp has changed is not told to it, unless a push of before may have come to it afterwards: that is, when
+//! one was confirmed later than the change, or is under way while it is applied.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -122,15 +124,21 @@ impl Hub {
             Ok(plan) => plan,
             Err(error) => return failed(error),
         };
-        let input = (user_id, update, plan, job.event_id, self.now(), self.forgetting(user_id));
+        let input = (user_id, update, plan, job.event_id, self.now(), (self.line(), self.forgetting(user_id)));
         let applied = self
             .store
-            .write(input, |tx, (user_id, update, plan, event_id, now, forget)| {
+            .write(input, |tx, (user_id, update, plan, event_id, now, (line, forget))| {
                 Box::pin(async move {
-                    if storage::user::find(tx.reader(), *user_id).await?.is_none() {
-                        return Err(Error::NotFound { what: "user" });
+                    storage::user::hold(tx, &[*user_id]).await?;
+                    let user = storage::user::find(tx.reader(), *user_id).await?;
+                    let user = user.ok_or(Error::NotFound { what: "user" })?;
+                    let (new, response) = change(tx, *user_id, update, plan, *event_id, *now).await?;
+                    // A push that was confirmed after the change there may have undone it.
+                    if let Some(new) =
+                        new.filter(|_| user.creatorup_synced_at.is_some_and(|at| update.occurred_at < at))
+                    {
+                        line.tell_overtaken(tx, &new, 0).await?;
                     }
-                    let response = change(tx, *user_id, update, plan, *event_id, *now).await?;
                     if let Some(id) = event_id {
                         let response = Some(response.clone());
                         let fate = Fate { id: *id, status: WebhookStatus::Processed, response, error: None };
@@ -179,7 +187,8 @@ fn failed(error: Error) -> Outcome {
     Outcome::dead(error)
 }
 
-/// Changes the subscription that counts for a user, and says what that was.
+/// Changes the subscription that counts for a user; answers with it, if it is another now, and says what that was. The
+/// caller holds the user's row.
 async fn change(
     tx: &mut WriteTx,
     user_id: Uuid,
@@ -187,11 +196,11 @@ async fn change(
     plan: &Plan,
     event_id: Option<Uuid>,
     now: Instant,
-) -> Result<Json> {
-    storage::user::hold(tx, &[user_id]).await?;
+) -> Result<(Option<Subscription>, Json)> {
     let held = storage::subscription::current(tx.reader(), &[user_id]).await?.remove(&user_id);
     if let Some(held) = held.as_ref().filter(|held| update.occurred_at < held.changed_at) {
-        return Ok(json!({ "change": "ignored", "reason": "older than what is stored", "stored": held.changed_at }));
+        let stored = held.changed_at;
+        return Ok((None, json!({ "change": "ignored", "reason": "older than what is stored", "stored": stored })));
     }
     let new = match &held {
         Some(held) if held.plan_id == plan.id => decided(held.clone(), update, now),
@@ -228,13 +237,14 @@ async fn change(
         };
         audit::insert(tx, &author(event_id), entry, now).await?;
     }
-    Ok(json!({
+    let response = json!({
         "change": changed,
         "subscription_id": new.id,
         "plan": plan.name,
         "status": new.status.as_str(),
         "end_date": new.end_date,
-    }))
+    });
+    Ok((Some(new).filter(|_| changed != "none"), response))
 }
 
 /// The subscription as the other side has decided.

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, QueryResult};
 use uuid::Uuid;
 
 use super::super::dialect::Dialect;
 use super::super::rows::Rows;
-use super::super::{WriteTx, asked};
+use super::super::{WOULD_WAIT, WriteTx, asked};
 use super::{JOB, MOVED, count_moves, read_jobs, read_kind, read_kinds, tell, tell_moved};
 use crate::model::job::{Job, JobState, Kind, Kinds};
 use crate::model::transition::{JobStep, Transition};
-use crate::model::{Instant, Result};
+use crate::model::{Error, Instant, Result};
 
 /// Rounds of one claim: each round sets aside jobs of keys that are busy, so that they hold up nobody else.
 const ROUNDS: usize = 8;
@@ -36,25 +36,37 @@ struct Candidate {
     turn: i64,
 }
 
+/// What a claim took.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// The jobs, in the order they were claimed in.
+    pub jobs: Vec<Job>,
+    /// Whether some were passed by because another hub is at their key in this moment. They are ready still, and the
+    /// next claim takes them or finds their key busy.
+    pub passed_by: bool,
+}
+
 /// Leases ready jobs to a worker: by priority, keys in turn, no more of a key than its kind allows, none of a paused
-/// kind. What it costs depends on how many are claimed, not on how many wait.
-pub async fn claim(tx: &mut WriteTx, claim: &Claim) -> Result<Vec<Job>> {
-    let mut claimed = Vec::new();
+/// kind. What it costs depends on how many are claimed, not on how many wait. It waits for no other hub, whatever that
+/// one holds: so nobody waits long for what it takes.
+pub async fn claim(tx: &mut WriteTx, claim: &Claim) -> Result<Claimed> {
+    let mut claimed = Claimed::default();
     for _ in 0..ROUNDS {
-        let wanted = claim.most - claimed.len();
+        let wanted = claim.most - claimed.jobs.len();
         if wanted == 0 {
             break;
         }
-        let outbound = claimed.iter().filter(|job: &&Job| job.kind.rule().is_outbound).count();
+        let outbound = claimed.jobs.iter().filter(|job| job.kind.rule().is_outbound).count();
         let candidates = candidates(tx, wanted, claim.most_outbound - outbound).await?;
         if candidates.is_empty() {
             break;
         }
-        let full = candidates.len() == wanted;
+        let (found, full) = (candidates.len(), candidates.len() == wanted);
         let (admitted, held) = admit(tx, candidates).await?;
+        claimed.passed_by |= admitted.len() + held.len() < found;
         let any_held = !held.is_empty();
         hold(tx, held).await?;
-        claimed.extend(lease(tx, claim.worker_id, admitted).await?);
+        claimed.jobs.extend(lease(tx, claim.worker_id, admitted).await?);
         if !(full && any_held) {
             break;
         }
@@ -105,8 +117,9 @@ fn asked_now<T>(read: impl FnOnce() -> Result<T, sea_orm::DbErr>) -> Result<T> {
     read().map_err(super::fault)
 }
 
-/// Parts the candidates into those that may run and those whose key has as many running as it may.
-async fn admit(tx: &mut WriteTx, candidates: Vec<Candidate>) -> Result<(Vec<Candidate>, Vec<Candidate>)> {
+/// Parts the candidates into those that may run and those whose key has as many running as it may. Those of keys that
+/// another hub has locked are in neither.
+async fn admit(tx: &mut WriteTx, mut candidates: Vec<Candidate>) -> Result<(Vec<Candidate>, Vec<Candidate>)> {
     let limited: BTreeSet<(Kind, String)> = candidates
         .iter()
         .filter(|candidate| candidate.kind.rule().per_key.is_some())
@@ -115,7 +128,16 @@ async fn admit(tx: &mut WriteTx, candidates: Vec<Candidate>) -> Result<(Vec<Cand
     if limited.is_empty() {
         return Ok((candidates, Vec::new()));
     }
-    let mut running = running(tx, &limited).await?;
+    let locked = try_keys(tx, &limited).await?;
+    let is_open = |one: &Candidate| {
+        let key = (one.kind, one.key.clone());
+        !limited.contains(&key) || locked.contains(&key)
+    };
+    candidates.retain(is_open);
+    if locked.is_empty() {
+        return Ok((candidates, Vec::new()));
+    }
+    let mut running = running(tx, &locked).await?;
     Ok(candidates.into_iter().partition(|candidate| {
         let Some(limit) = candidate.kind.rule().per_key else { return true };
         let running = running.entry((candidate.kind, candidate.key.clone())).or_insert(0);
@@ -126,16 +148,36 @@ async fn admit(tx: &mut WriteTx, candidates: Vec<Candidate>) -> Result<(Vec<Cand
 }
 
 /// Takes a lock on each key until the transaction ends, where other hubs could be claiming or ending jobs of it.
+///
+/// A transaction waits for such locks only while it has none, and for all of them at once, in one order; so no two hubs
+/// ever wait for each other. One that has some already asks for more without waiting: when it cannot have them it is
+/// undone, and each write it is made of is made again by itself.
 pub(super) async fn lock_keys(tx: &mut WriteTx, keys: &BTreeSet<(Kind, String)>) -> Result<()> {
     let dialect = tx.dialect();
-    if let Some(lock) = dialect.lock_keys() {
-        asked(key_rows(keys).query(tx.connection(), dialect, "wanted", lock)).await?;
+    let Some(lock) = dialect.lock_keys().filter(|_| !keys.is_empty()) else { return Ok(()) };
+    if tx.take_keys() {
+        let locked = try_keys(tx, keys).await?;
+        return if locked.len() == keys.len() { Ok(()) } else { Err(Error::unavailable(WOULD_WAIT)) };
     }
-    Ok(())
+    asked(key_rows(keys).query(tx.connection(), dialect, "wanted", lock)).await.map(drop)
+}
+
+/// Takes those of these locks that can be had at once; answers with the keys that are locked.
+pub(super) async fn try_keys(tx: &mut WriteTx, keys: &BTreeSet<(Kind, String)>) -> Result<BTreeSet<(Kind, String)>> {
+    let dialect = tx.dialect();
+    let Some(lock) = dialect.try_lock_keys().filter(|_| !keys.is_empty()) else { return Ok(keys.clone()) };
+    tx.take_keys();
+    let rows = asked(key_rows(keys).query(tx.connection(), dialect, "wanted", lock)).await?;
+    rows.iter().map(|row| read_key(row, tx.kinds())).collect()
+}
+
+pub(super) fn read_key(row: &QueryResult, kinds: Kinds) -> Result<(Kind, String)> {
+    let kind: String = row.try_get("", "kind").map_err(super::fault)?;
+    Ok((read_kind(&kind, kinds)?, row.try_get("", "queue_key").map_err(super::fault)?))
 }
 
 /// The keys as rows of a statement.
-pub(super) fn key_rows(keys: &BTreeSet<(Kind, String)>) -> Rows {
+fn key_rows(keys: &BTreeSet<(Kind, String)>) -> Rows {
     let mut rows = Rows::new(&["kind", "queue_key"], keys.len());
     for (kind, key) in keys {
         rows.text(kind.as_str()).text(key);
@@ -145,18 +187,10 @@ pub(super) fn key_rows(keys: &BTreeSet<(Kind, String)>) -> Rows {
 
 /// How many of each key run now: counted from the leases themselves, under a lock on the key.
 async fn running(tx: &mut WriteTx, keys: &BTreeSet<(Kind, String)>) -> Result<HashMap<(Kind, String), i64>> {
-    lock_keys(tx, keys).await?;
-    let (dialect, kinds) = (tx.dialect(), tx.kinds());
     let count = "SELECT wanted.kind, wanted.queue_key, (SELECT COUNT(*) FROM jobs WHERE jobs.state = 'running' \
                  AND jobs.kind = wanted.kind AND jobs.queue_key = wanted.queue_key) AS running FROM wanted";
-    let rows = asked(key_rows(keys).query(tx.reader(), dialect, "wanted", count)).await?;
-    rows.iter()
-        .map(|row| {
-            let kind: String = row.try_get("", "kind").map_err(super::fault)?;
-            let kind = read_kind(&kind, kinds)?;
-            asked_now(|| Ok(((kind, row.try_get("", "queue_key")?), row.try_get("", "running")?)))
-        })
-        .collect()
+    let rows = asked(key_rows(keys).query(tx.reader(), tx.dialect(), "wanted", count)).await?;
+    rows.iter().map(|row| Ok((read_key(row, tx.kinds())?, row.try_get("", "running").map_err(super::fault)?))).collect()
 }
 
 async fn hold(tx: &mut WriteTx, held: Vec<Candidate>) -> Result<()> {
@@ -168,9 +202,9 @@ async fn hold(tx: &mut WriteTx, held: Vec<Candidate>) -> Result<()> {
         rows.uuid(candidate.id);
     }
     let dialect = tx.dialect();
-    let hold = "UPDATE jobs SET state = 'held' FROM busy WHERE jobs.id = busy.id AND jobs.state = 'ready' \
-         RETURNING jobs.id, kind, queue_key, attempts, lease";
-    let rows = asked(rows.query(tx.connection(), dialect, "busy", hold)).await?;
+    let hold = dialect.update_each("jobs", "state = 'held'", "busy", ("state", JobState::Ready.as_str()));
+    let hold = format!("{hold} RETURNING jobs.id, kind, queue_key, attempts, lease");
+    let rows = asked(rows.query(tx.connection(), dialect, "busy", &hold)).await?;
     tell_moved(tx, &rows, JobStep::Held)?;
     count_moves(tx, held.iter().map(|candidate| candidate.kind), JobState::Ready, JobState::Held);
     Ok(())
@@ -186,12 +220,12 @@ async fn lease(tx: &mut WriteTx, worker_id: Uuid, admitted: Vec<Candidate>) -> R
     }
     let dialect = tx.dialect();
     let columns: Vec<String> = JOB.split(", ").map(|column| format!("jobs.{column}")).collect();
-    let lease = format!(
-        "UPDATE jobs SET state = 'running', lease = jobs.lease + 1, worker_id = mine.worker_id, started_at = {now} \
-         FROM mine WHERE jobs.id = mine.id AND jobs.state = 'ready' RETURNING {columns}",
-        now = dialect.now(),
-        columns = columns.join(", ")
+    let changes = format!(
+        "state = 'running', lease = jobs.lease + 1, worker_id = mine.worker_id, started_at = {}",
+        dialect.now()
     );
+    let lease = dialect.update_each("jobs", &changes, "mine", ("state", JobState::Ready.as_str()));
+    let lease = format!("{lease} RETURNING {}", columns.join(", "));
     let leased = asked(rows.query(tx.connection(), dialect, "mine", &lease)).await?;
     let mut jobs = read_jobs(&leased, tx.kinds())?;
     let places: HashMap<Uuid, usize> = admitted.iter().enumerate().map(|(place, one)| (one.id, place)).collect();

@@ -6,15 +6,22 @@ use sea_orm::{ConnectionTrait, Value};
 use uuid::Uuid;
 
 use super::super::{WriteTx, asked};
+use super::claim::read_key;
 use super::rescue::fail_records;
 use super::settle::{Finished, insert_finished};
-use super::{JOB, MOVED, count_moves, free_held, read_job, read_jobs, read_kinds, tell_jobs, tell_moved};
+use super::{JOB, MOVED, count_moves, free_held, lock_keys, read_job, read_jobs, read_kinds, tell_jobs, tell_moved};
 use crate::model::job::{Job, JobState, Kind, Kinds, NewJob, Redrive};
 use crate::model::transition::JobStep;
 use crate::model::{Instant, Result};
 
 /// Calls a job off, whatever its state; a worker that has it finds its lease over. `None` when it is no more.
 pub async fn cancel(tx: &mut WriteTx, id: Uuid, now: Instant) -> Result<Option<Job>> {
+    let find = tx.dialect().statement("SELECT kind, queue_key FROM jobs WHERE id = $1", [id.into()]);
+    let Some(row) = asked(tx.reader().query_one_raw(find)).await? else { return Ok(None) };
+    let key = BTreeSet::from_iter(
+        [read_key(&row, tx.kinds())?].into_iter().filter(|(kind, _)| kind.rule().per_key.is_some()),
+    );
+    lock_keys(tx, &key).await?;
     let delete = tx
         .dialect()
         .statement(format!("DELETE FROM jobs WHERE id = $1 RETURNING state, started_at, {JOB}"), [id.into()]);
@@ -31,9 +38,7 @@ pub async fn cancel(tx: &mut WriteTx, id: Uuid, now: Instant) -> Result<Option<J
     if state == JobState::Running {
         tx.stop_handler(job.id);
     }
-    if job.kind.rule().per_key.is_some() && state != JobState::Held {
-        free_held(tx, &BTreeSet::from([(job.kind, job.key.clone())])).await?;
-    }
+    free_held(tx, &key).await?;
     Ok(Some(job))
 }
 

@@ -122,21 +122,26 @@ pub async fn dead_by_kind<C: ConnectionTrait>(
     read_kinds(&rows, kinds)?.into_iter().zip(counts).map(|(kind, count)| Ok((kind, count?))).collect()
 }
 
-/// The turn each kind has come to: that of its first ready job.
-pub(in crate::storage) async fn first_turns<C: ConnectionTrait>(
+/// The turn each kind has come to, as its jobs show: that of its first ready job, or the last of those that run, which
+/// were claimed by any hub.
+pub(in crate::storage) async fn turns_reached<C: ConnectionTrait>(
     connection: &C,
     dialect: Dialect,
     kinds: Kinds,
 ) -> Result<Vec<(Kind, i64)>> {
-    let mut turns = Vec::new();
-    for kind in kinds {
-        let sql = "SELECT turn FROM jobs WHERE state = 'ready' AND kind = $1 ORDER BY priority, turn, id LIMIT 1";
-        let row = asked(connection.query_one_raw(dialect.statement(sql, [kind.as_str().into()]))).await?;
-        if let Some(row) = row {
-            turns.push((*kind, row.try_get("", "turn").map_err(super::fault)?));
-        }
-    }
-    Ok(turns)
+    let first = |kind: &Kind| {
+        let kind = kind.as_str();
+        format!(
+            "SELECT * FROM (SELECT kind, turn FROM jobs WHERE state = 'ready' AND kind = '{kind}' \
+             ORDER BY priority, turn, id LIMIT 1) AS {kind}_jobs"
+        )
+    };
+    let first = kinds.iter().map(first).collect::<Vec<_>>().join(" UNION ALL ");
+    let sql =
+        format!("SELECT kind, MAX(turn) AS turn FROM jobs WHERE state = 'running' GROUP BY kind UNION ALL {first}");
+    let rows = asked(connection.query_all_raw(dialect.statement(sql, []))).await?;
+    let turns = rows.iter().map(|row| row.try_get("", "turn").map_err(super::fault));
+    read_kinds(&rows, kinds)?.into_iter().zip(turns).map(|(kind, turn)| Ok((kind, turn?))).collect()
 }
 
 /// Forgets every job and what was counted of them: for benchmarks and drills, which begin with nothing.

@@ -17,17 +17,18 @@ mod worker;
 
 pub use busy::busy_keys;
 pub(super) use claim::candidates_sql;
-pub use claim::{Claim, Standing, claim, look, promote};
+use claim::lock_keys;
+pub use claim::{Claim, Claimed, Standing, claim, look, promote};
 pub use control::{cancel, pause, paused, redrive, resume, retry_now};
 pub use letter::take_letters;
-pub(super) use list::first_turns;
+pub(super) use list::turns_reached;
 pub use list::{clear, count_dead, count_waiting, dead_by_kind, find, list, oldest_ready};
 use rescue::free_held;
-pub use rescue::{Rescued, rescue};
+pub use rescue::{Orphans, Rescued, put_back, rescue, set_aside};
 pub use settle::{Keep, Settled, Settlement, settle, trim};
 pub use watch::{Feed, Watch, snapshot};
 use watch::{MOVED, tell, tell_jobs, tell_moved};
-pub use worker::{beat, leave, sign_on, take_slot, was_scheduled, workers};
+pub use worker::{beat, leases, leave, sign_on, take_slot, was_scheduled, workers};
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

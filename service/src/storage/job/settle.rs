@@ -54,6 +54,8 @@ pub enum Settled {
 pub async fn settle(tx: &mut WriteTx, settlements: &[&Settlement], keep: Keep, now: Instant) -> Result<Vec<Settled>> {
     let limited = settlements.iter().filter(|one| one.job.kind.rule().per_key.is_some());
     let freed: BTreeSet<(Kind, String)> = limited.map(|one| (one.job.kind, one.job.key.clone())).collect();
+    // Before anything is written: who waits here has nothing yet that others could wait for.
+    super::lock_keys(tx, &freed).await?;
     let is_over = |one: &&&Settlement| matches!(fate(one), JobState::Done | JobState::Dead);
     let over: Vec<&Settlement> = settlements.iter().filter(is_over).copied().collect();
     let ended = end(tx, &over).await?;
@@ -91,12 +93,20 @@ fn fate(settlement: &Settlement) -> JobState {
     }
 }
 
-fn error_of(outcome: &Outcome) -> Option<&str> {
+pub(super) fn error_of(outcome: &Outcome) -> Option<&str> {
     match outcome {
         Outcome::Retry { error, .. } | Outcome::Dead { error } => Some(error),
         Outcome::Done(_) | Outcome::Released => None,
     }
 }
+
+/// Each database is told to find a job by its id and nothing else: by the state, PostgreSQL would compare all that run
+/// with all that end.
+const END: [&str; 2] = [
+    "DELETE FROM jobs WHERE (id, lease) IN (SELECT id, lease FROM ended) AND state = 'running' RETURNING id",
+    "DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM ended)) \
+     AND CASE WHEN (id, lease) IN (SELECT id, lease FROM ended) THEN state = 'running' END RETURNING id",
+];
 
 /// Removes jobs whose lease still holds; answers with their ids.
 async fn end(tx: &mut WriteTx, over: &[&Settlement]) -> Result<HashSet<Uuid>> {
@@ -107,10 +117,8 @@ async fn end(tx: &mut WriteTx, over: &[&Settlement]) -> Result<HashSet<Uuid>> {
     for one in over {
         rows.uuid(one.job.id).bigint(one.job.lease);
     }
-    let delete =
-        "DELETE FROM jobs WHERE (id, lease) IN (SELECT id, lease FROM ended) AND state = 'running' RETURNING id";
     let dialect = tx.dialect();
-    let rows = asked(rows.query(tx.connection(), dialect, "ended", delete)).await?;
+    let rows = asked(rows.query(tx.connection(), dialect, "ended", dialect.pick::<&str>(&END))).await?;
     rows.iter().map(|row| row.try_get("", "id").map_err(super::fault)).collect()
 }
 
@@ -227,7 +235,7 @@ async fn release(tx: &mut WriteTx, job: &Job) -> Result<Settled> {
     Ok(Settled::Now(JobState::Ready))
 }
 
-async fn retry(tx: &mut WriteTx, settlement: &Settlement, error: &str, now: Instant) -> Result<Settled> {
+pub(super) async fn retry(tx: &mut WriteTx, settlement: &Settlement, error: &str, now: Instant) -> Result<Settled> {
     let job = &settlement.job;
     if merge_into_waiting(tx, job).await? {
         return Ok(Settled::Now(JobState::Cancelled));

@@ -5,7 +5,8 @@
 //! share a queue, and a claim is a walk down an index however many keys there are.
 //!
 //! The turns given are remembered in memory, per hub: what is forgotten at a restart costs a few places in the
-//! queue, never a job. The turn a kind has come to is read back from its oldest ready job.
+//! queue, never a job. The turn a kind has come to is what this hub has claimed or, with each look at a queue that is
+//! shared, has seen that others claimed: a hub that seldom claims gives nobody an earlier turn than the others do.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,5 +1,6 @@
 //! Workers as the database knows them, and whose slot it is.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
@@ -42,6 +43,18 @@ pub async fn beat(tx: &mut WriteTx, id: Uuid) -> Result<bool> {
 pub async fn leave(tx: &mut WriteTx, id: Uuid) -> Result<()> {
     let leave = tx.dialect().statement("DELETE FROM workers WHERE id = $1", [id.into()]);
     asked(tx.connection().execute_raw(leave)).await.map(drop)
+}
+
+/// The jobs that a worker has on lease, with their leases.
+pub async fn leases<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    worker_id: Uuid,
+) -> Result<HashMap<Uuid, i64>> {
+    let sql = "SELECT id, lease FROM jobs WHERE state = 'running' AND worker_id = $1";
+    let rows = asked(connection.query_all_raw(dialect.statement(sql, [worker_id.into()]))).await?;
+    let read = |row: &QueryResult| Ok((row.try_get("", "id")?, row.try_get("", "lease")?));
+    rows.iter().map(|row| read(row).map_err(super::fault)).collect()
 }
 
 /// The workers, newest first, with how many jobs each has.
