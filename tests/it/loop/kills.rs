@@ -88,6 +88,7 @@ async fn either_side_killed_in_the_middle_loses_nothing_and_counts_nothing_twice
         film(&pair.media().join("one.mp4"));
     }
     let mut acknowledged = [Vec::new(), Vec::new()];
+    let mut newcomers = Vec::new();
     for seed in 1..=ROUNDS {
         let mut chance = StdRng::seed_from_u64(seed);
         let done = Arc::new(AtomicUsize::new(0));
@@ -105,6 +106,8 @@ async fn either_side_killed_in_the_middle_loses_nothing_and_counts_nothing_twice
         for victim in [seed % 2 == 0, seed % 3 != 0] {
             let moment = chance.random_range(1..CALLERS * BATCHES / 2) + done.load(Ordering::Relaxed) / 2;
             eventually("work goes on", async || done.load(Ordering::Relaxed) >= moment).await;
+            // Whoever has just registered is on the way to CreatorUp when one of the two dies.
+            newcomers.push(pair.member(Some(1)).await);
             if victim {
                 pair.kill_hub();
                 pair.start_hub();
@@ -136,6 +139,11 @@ async fn either_side_killed_in_the_middle_loses_nothing_and_counts_nothing_twice
         assert_eq!((units, counted), (ids.len() as i64, ids.len() as i64));
         batches += counted;
     }
+    for newcomer in &newcomers {
+        pair.synced(newcomer).await;
+    }
+    let users = (1 + members.len() + newcomers.len()) as i64;
+    assert_eq!(pair.creatorup_database.count("SELECT COUNT(*) FROM digiup_users").await, users, "each once");
     let hub = &pair.hub_database;
     assert_eq!(batches, (ROUNDS as usize * CALLERS * BATCHES) as i64);
     assert_eq!(hub.count("SELECT COUNT(*) FROM creatorup_usage").await, batches);
