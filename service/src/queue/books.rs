@@ -113,7 +113,7 @@ mod tests {
     use crate::model::job::{Kind, KindRule, KindSpec};
 
     const RULE: KindRule =
-        KindRule { priority: 1, deadline: std::time::Duration::from_secs(60), per_key: None, is_outbound: false };
+        KindRule { priority: 1, deadline: std::time::Duration::from_secs(60), per_key: None, is_outbound: true };
     const ANY: Kind = Kind::new(&KindSpec { word: "any", rule: RULE });
 
     fn job(lease: i64) -> Job {
