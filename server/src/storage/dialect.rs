@@ -102,9 +102,18 @@ impl Dialect {
         }
     }
 
-    /// Opens the one connection that writes.
+    /// Transactions that write at once. SQLite has one writer; of PostgreSQL, one is at work while another waits for
+    /// its disk.
+    pub(super) fn writers(self) -> u32 {
+        match self {
+            Dialect::Sqlite => 1,
+            Dialect::Postgres => 2,
+        }
+    }
+
+    /// Opens the connections that write.
     pub async fn connect_writer(self, options: &Options) -> Result<DatabaseConnection> {
-        self.connect(options, 1, false).await
+        self.connect(options, self.writers(), false).await
     }
 
     /// Opens the pool that reads; on SQLite it cannot write.
@@ -147,13 +156,10 @@ impl Dialect {
                 // A statement's plan is kept, and may have been made while the table was young: every lookup of the
                 // writer has its index and must not become a walk through a table that has grown since. Planning each
                 // anew instead would do so for the check of each foreign key too, row by row.
-                let planning = [("enable_seqscan", if only_reads { "on" } else { "off" })];
+                const PLANNING: [(&str, &str); 2] = [("enable_seqscan", "off"), ("enable_mergejoin", "off")];
                 connect.map_sqlx_postgres_opts(move |postgres| {
-                    postgres
-                        .application_name("upbridge")
-                        .statement_cache_capacity(256)
-                        .options(SESSION)
-                        .options(planning)
+                    let session = postgres.application_name("upbridge").statement_cache_capacity(256).options(SESSION);
+                    if only_reads { session } else { session.options(PLANNING) }
                 });
             }
         }
@@ -322,6 +328,23 @@ impl Dialect {
         match self {
             Dialect::Sqlite => "",
             Dialect::Postgres => "FOR UPDATE SKIP LOCKED",
+        }
+    }
+
+    /// An update of a set: `changes` to each row of `table` that has the id of one of `rows`, and `word` in `column`.
+    ///
+    /// PostgreSQL keeps the plan it made while the table was young or few rows held that word, which would be to walk
+    /// all that do, or to compare each row with each; so it is left no way but to look each id up.
+    pub(super) fn update_each(self, table: &str, changes: &str, rows: &str, (column, word): (&str, &str)) -> String {
+        match self {
+            Dialect::Sqlite => format!(
+                "UPDATE {table} SET {changes} FROM {rows} WHERE {table}.id = {rows}.id AND {table}.{column} = '{word}'"
+            ),
+            Dialect::Postgres => format!(
+                "UPDATE {table} SET {changes} FROM (SELECT {rows}.*, (SELECT found.ctid FROM {table} AS found \
+                 WHERE found.id = {rows}.id) AS place FROM {rows} OFFSET 0) AS {rows} \
+                 WHERE {table}.ctid = {rows}.place AND {table}.{column} || '' = '{word}'"
+            ),
         }
     }
 

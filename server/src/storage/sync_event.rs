@@ -58,6 +58,9 @@ pub struct Fate {
     pub error: Option<String>,
 }
 
+/// What is counted of an event that moved.
+const MOVED: &str = "sync_events.event_type, sync_events.status, sync_events.created_at";
+
 /// Moves pending events on, as a set; those that are not pending stay as they are.
 pub async fn settle(tx: &mut WriteTx, fates: &[Fate], now: Instant) -> Result<()> {
     const COLUMNS: &[&str] =
@@ -71,14 +74,14 @@ pub async fn settle(tx: &mut WriteTx, fates: &[Fate], now: Instant) -> Result<()
         rows.uuid(fate.id).text(fate.status.as_str()).int(fate.retries).json(fate.response.clone());
         rows.text_or_null(fate.error.clone()).time(processed_at).time(now);
     }
-    let update = "UPDATE sync_events SET status = fate.status, retry_count = fate.retry_count, \
-                  response = COALESCE(fate.response, sync_events.response), \
-                  error_message = COALESCE(fate.error_message, sync_events.error_message), \
-                  processed_at = fate.processed_at, updated_at = fate.updated_at FROM fate \
-                  WHERE sync_events.id = fate.id AND sync_events.status = 'pending' \
-                  RETURNING sync_events.event_type, sync_events.status, sync_events.created_at";
     let dialect = tx.dialect();
-    let moved = asked(rows.query(tx.connection(), dialect, "fate", update)).await?;
+    let changes = "status = fate.status, retry_count = fate.retry_count, \
+                   response = COALESCE(fate.response, sync_events.response), \
+                   error_message = COALESCE(fate.error_message, sync_events.error_message), \
+                   processed_at = fate.processed_at, updated_at = fate.updated_at";
+    let update = dialect.update_each("sync_events", changes, "fate", ("status", EventStatus::Pending.as_str()));
+    let update = format!("{update} RETURNING {MOVED}");
+    let moved = asked(rows.query(tx.connection(), dialect, "fate", &update)).await?;
     count_moves(tx, &moved, EventStatus::Pending)
 }
 
@@ -91,12 +94,11 @@ pub async fn reopen(tx: &mut WriteTx, ids: &[Uuid], now: Instant) -> Result<()> 
     for id in ids {
         rows.uuid(*id).time(now);
     }
-    let update = "UPDATE sync_events SET status = 'pending', retry_count = 0, processed_at = NULL, \
-                  updated_at = again.updated_at FROM again \
-                  WHERE sync_events.id = again.id AND sync_events.status = 'failed' \
-                  RETURNING sync_events.event_type, sync_events.status, sync_events.created_at";
     let dialect = tx.dialect();
-    let moved = asked(rows.query(tx.connection(), dialect, "again", update)).await?;
+    let changes = "status = 'pending', retry_count = 0, processed_at = NULL, updated_at = again.updated_at";
+    let update = dialect.update_each("sync_events", changes, "again", ("status", EventStatus::Failed.as_str()));
+    let update = format!("{update} RETURNING {MOVED}");
+    let moved = asked(rows.query(tx.connection(), dialect, "again", &update)).await?;
     count_moves(tx, &moved, EventStatus::Failed)
 }
 

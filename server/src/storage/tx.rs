@@ -45,12 +45,14 @@ pub struct WriteTx {
     events: Vec<(Uuid, NewEvent)>,
     jobs: Vec<NewJob>,
     counts: tally::Counts,
+    shard: i32,
     effects: Vec<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl WriteTx {
-    pub(super) fn new(transaction: DatabaseTransaction, common: Arc<Common>) -> WriteTx {
+    pub(super) fn new(transaction: DatabaseTransaction, common: Arc<Common>, place: u32) -> WriteTx {
         WriteTx {
+            shard: (common.shard + place as i32) % tally::SHARDS,
             transaction,
             common,
             wrote: false,
@@ -171,7 +173,7 @@ impl WriteTx {
             self.wake_workers();
         }
         let counts = std::mem::take(&mut self.counts);
-        let shard = self.common.shard;
+        let shard = self.shard;
         tally::write(&mut self, counts, shard).await?;
         self.transaction.commit().await?;
         Ok(self.effects)

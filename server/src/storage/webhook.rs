@@ -146,13 +146,13 @@ async fn settle_from(tx: &mut WriteTx, fates: &[&Fate], from: WebhookStatus, now
         rows.uuid(fate.id).text(fate.status.as_str()).json(fate.response.clone());
         rows.text_or_null(fate.error.clone()).time(now);
     }
-    let update = format!(
-        "UPDATE webhook_logs SET status = fate.status, response = fate.response, error_message = fate.error_message, \
-         processed_at = fate.processed_at FROM fate WHERE webhook_logs.id = fate.id AND webhook_logs.status = '{}' \
-         RETURNING webhook_logs.id, webhook_logs.event_type, webhook_logs.status, webhook_logs.created_at",
-        from.as_str()
-    );
     let dialect = tx.dialect();
+    let changes = "status = fate.status, response = fate.response, error_message = fate.error_message, \
+                   processed_at = fate.processed_at";
+    let update = dialect.update_each("webhook_logs", changes, "fate", ("status", from.as_str()));
+    let update = format!(
+        "{update} RETURNING webhook_logs.id, webhook_logs.event_type, webhook_logs.status, webhook_logs.created_at"
+    );
     let moved = asked(rows.query(tx.connection(), dialect, "fate", &update)).await?;
     let mut ids = Vec::with_capacity(moved.len());
     for row in &moved {

@@ -70,7 +70,9 @@ impl Writer {
         // would end with another wait for a turn.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::internal)?;
         let write = move || {
-            runtime.block_on(run(connection, common, waiting, stop));
+            let waiting = tokio::sync::Mutex::new(waiting);
+            let runs = (0..common.dialect.writers()).map(|place| run(place, &connection, &common, &waiting, &stop));
+            runtime.block_on(futures::future::join_all(runs));
             drop(end);
         };
         std::thread::Builder::new().name("writer".to_owned()).spawn(write).map_err(Error::internal)?;
@@ -120,12 +122,14 @@ impl Writer {
 }
 
 async fn run(
-    connection: DatabaseConnection,
-    common: Arc<Common>,
-    mut waiting: mpsc::Receiver<Box<dyn Work>>,
-    stop: CancellationToken,
+    place: u32,
+    connection: &DatabaseConnection,
+    common: &Arc<Common>,
+    waiting: &tokio::sync::Mutex<mpsc::Receiver<Box<dyn Work>>>,
+    stop: &CancellationToken,
 ) {
     loop {
+        let mut waiting = waiting.lock().await;
         let first = tokio::select! {
             biased;
             work = waiting.recv() => work,
@@ -142,17 +146,18 @@ async fn run(
         {
             group.push(work);
         }
+        drop(waiting);
         group.retain(|work| work.is_wanted());
         group.sort_by_key(|work| work.is_last());
         if !group.is_empty() {
-            execute(&connection, &common, group).await;
+            execute(place, connection, common, group).await;
         }
     }
 }
 
 /// Runs a group in one transaction; when a part of it spoils the transaction, runs each part in its own.
-async fn execute(connection: &DatabaseConnection, common: &Arc<Common>, mut group: Vec<Box<dyn Work>>) {
-    match attempt(connection, common, &mut group).await {
+async fn execute(place: u32, connection: &DatabaseConnection, common: &Arc<Common>, mut group: Vec<Box<dyn Work>>) {
+    match attempt(place, connection, common, &mut group).await {
         Attempt::Committed => group.into_iter().for_each(|work| work.finish(Ok(()))),
         Attempt::Failed(error) => {
             tracing::warn!(%error, context = ?error, "a transaction could not be made");
@@ -168,7 +173,7 @@ async fn execute(connection: &DatabaseConnection, common: &Arc<Common>, mut grou
                 let mut alone = vec![part];
                 let mut committed = Ok(());
                 for _ in 0..CONFLICT_TRIES {
-                    committed = match attempt(connection, common, &mut alone).await {
+                    committed = match attempt(place, connection, common, &mut alone).await {
                         Attempt::Committed => Ok(()),
                         Attempt::Failed(error) | Attempt::Spoiled(error) => Err(error),
                     };
@@ -191,7 +196,12 @@ enum Attempt {
     Spoiled(Error),
 }
 
-async fn attempt(connection: &DatabaseConnection, common: &Arc<Common>, group: &mut [Box<dyn Work>]) -> Attempt {
+async fn attempt(
+    place: u32,
+    connection: &DatabaseConnection,
+    common: &Arc<Common>,
+    group: &mut [Box<dyn Work>],
+) -> Attempt {
     let dialect = common.dialect;
     let begun = Instant::now();
     let transaction = match connection.begin_with_options(dialect.write_transaction()).await {
@@ -199,7 +209,7 @@ async fn attempt(connection: &DatabaseConnection, common: &Arc<Common>, group: &
         Err(error) => return Attempt::Failed(fault(error)),
     };
     let open = Instant::now();
-    let mut tx = WriteTx::new(transaction, common.clone());
+    let mut tx = WriteTx::new(transaction, common.clone(), place);
     for work in group.iter_mut() {
         tx.forget_wrote();
         // A panic in one caller's write must not be the end of everybody's.

@@ -206,9 +206,9 @@ async fn hold(tx: &mut WriteTx, held: Vec<Candidate>) -> Result<()> {
         rows.uuid(candidate.id);
     }
     let dialect = tx.dialect();
-    let hold = "UPDATE jobs SET state = 'held' FROM busy WHERE jobs.id = busy.id AND jobs.state = 'ready' \
-         RETURNING jobs.id, kind, queue_key, attempts, lease";
-    let rows = asked(rows.query(tx.connection(), dialect, "busy", hold)).await?;
+    let hold = dialect.update_each("jobs", "state = 'held'", "busy", ("state", JobState::Ready.as_str()));
+    let hold = format!("{hold} RETURNING jobs.id, kind, queue_key, attempts, lease");
+    let rows = asked(rows.query(tx.connection(), dialect, "busy", &hold)).await?;
     tell_moved(tx, &rows, JobStep::Held)?;
     count_moves(tx, held.iter().map(|candidate| candidate.kind), JobState::Ready, JobState::Held);
     Ok(())
@@ -224,12 +224,12 @@ async fn lease(tx: &mut WriteTx, worker_id: Uuid, admitted: Vec<Candidate>) -> R
     }
     let dialect = tx.dialect();
     let columns: Vec<String> = JOB.split(", ").map(|column| format!("jobs.{column}")).collect();
-    let lease = format!(
-        "UPDATE jobs SET state = 'running', lease = jobs.lease + 1, worker_id = mine.worker_id, started_at = {now} \
-         FROM mine WHERE jobs.id = mine.id AND jobs.state = 'ready' RETURNING {columns}",
-        now = dialect.now(),
-        columns = columns.join(", ")
+    let changes = format!(
+        "state = 'running', lease = jobs.lease + 1, worker_id = mine.worker_id, started_at = {}",
+        dialect.now()
     );
+    let lease = dialect.update_each("jobs", &changes, "mine", ("state", JobState::Ready.as_str()));
+    let lease = format!("{lease} RETURNING {}", columns.join(", "));
     let leased = asked(rows.query(tx.connection(), dialect, "mine", &lease)).await?;
     let mut jobs = leased.iter().map(read_job).collect::<Result<Vec<Job>>>()?;
     let places: HashMap<Uuid, usize> = admitted.iter().enumerate().map(|(place, one)| (one.id, place)).collect();

@@ -125,11 +125,11 @@ async fn make_ready(tx: &mut WriteTx, jobs: &[Job]) -> Result<u64> {
     for job in jobs {
         rows.uuid(job.id).bigint(job.lease);
     }
-    let ready = "UPDATE jobs SET state = 'ready', worker_id = NULL, started_at = NULL, rescues = jobs.rescues + 1 \
-                 FROM orphan WHERE jobs.id = orphan.id AND jobs.lease = orphan.lease AND jobs.state = 'running' \
-                 RETURNING jobs.kind";
     let dialect = tx.dialect();
-    let rows = asked(rows.query(tx.connection(), dialect, "orphan", ready)).await?;
+    let changes = "state = 'ready', worker_id = NULL, started_at = NULL, rescues = jobs.rescues + 1";
+    let ready = dialect.update_each("jobs", changes, "orphan", ("state", JobState::Running.as_str()));
+    let ready = format!("{ready} AND jobs.lease = orphan.lease RETURNING jobs.kind");
+    let rows = asked(rows.query(tx.connection(), dialect, "orphan", &ready)).await?;
     count_moves(tx, read_kinds(&rows)?, JobState::Running, JobState::Ready);
     tell_jobs(tx, jobs, JobStep::Ready);
     Ok(rows.len() as u64)

@@ -102,6 +102,14 @@ pub(super) fn error_of(outcome: &Outcome) -> Option<&str> {
     }
 }
 
+/// Each database is told to find a job by its id and nothing else: by the state, PostgreSQL would compare all that run
+/// with all that end.
+const END: [&str; 2] = [
+    "DELETE FROM jobs WHERE (id, lease) IN (SELECT id, lease FROM ended) AND state = 'running' RETURNING id",
+    "DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM ended)) \
+     AND CASE WHEN (id, lease) IN (SELECT id, lease FROM ended) THEN state = 'running' END RETURNING id",
+];
+
 /// Removes jobs whose lease still holds; answers with their ids.
 async fn end(tx: &mut WriteTx, over: &[&Settlement]) -> Result<HashSet<Uuid>> {
     if over.is_empty() {
@@ -111,10 +119,8 @@ async fn end(tx: &mut WriteTx, over: &[&Settlement]) -> Result<HashSet<Uuid>> {
     for one in over {
         rows.uuid(one.job.id).bigint(one.job.lease);
     }
-    let delete =
-        "DELETE FROM jobs WHERE (id, lease) IN (SELECT id, lease FROM ended) AND state = 'running' RETURNING id";
     let dialect = tx.dialect();
-    let rows = asked(rows.query(tx.connection(), dialect, "ended", delete)).await?;
+    let rows = asked(rows.query(tx.connection(), dialect, "ended", *dialect.pick(&END))).await?;
     rows.iter().map(|row| row.try_get("", "id").map_err(super::fault)).collect()
 }
 
