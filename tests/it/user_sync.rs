@@ -2,6 +2,7 @@
 
 mod asked;
 mod bad_days;
+mod certificate;
 mod outage;
 mod push;
 mod sweep;

@@ -5,6 +5,7 @@ mod day;
 mod intake;
 mod overtaken;
 mod refusal;
+mod restart;
 mod subscription;
 
 use reqwest::header::HeaderMap;

@@ -273,7 +273,7 @@ mod tests {
         let (enqueued, running, done) = (job(JobStep::Enqueued, 0), job(JobStep::Running, 1), job(JobStep::Done, 1));
         assert_eq!(order.see(vec![done.clone()]), [], "it may be this hub's, which is about to tell");
         for told in [&enqueued, &running, &done] {
-            assert_eq!(order.hear(told.clone()), [told.clone()]);
+            assert_eq!(order.hear(told.clone()), vec![told.clone()]);
         }
         assert_eq!(order.see(vec![done]), [], "it was told");
     }
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(order.see(vec![enqueued.clone(), other(JobStep::Enqueued, 0)]), []);
         assert_eq!(order.hear(running.clone()), [enqueued.clone(), running], "the claim is after the wish");
         assert_eq!(order.see(vec![done.clone()]), [other(JobStep::Enqueued, 0)]);
-        assert_eq!(order.see(vec![done.clone()]), [done.clone()]);
+        assert_eq!(order.see(vec![done.clone()]), vec![done.clone()]);
         assert_eq!((order.see(vec![done.clone()]), order.hear(enqueued)), (vec![], vec![]), "once");
     }
 

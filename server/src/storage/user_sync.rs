@@ -1,6 +1,8 @@
 //! How users' copies at CreatorUp stand.
 
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 use uuid::Uuid;
 
 use super::entity::user::{ActiveModel, Column, Entity};
@@ -84,6 +86,15 @@ pub async fn list_stale<C: ConnectionTrait>(connection: &C, before: Instant, mos
         .order_by_asc(Column::CreatorupSyncedAt)
         .limit(most);
     read(connection, query).await
+}
+
+/// Those of these users whose copy is missing or wrong, or was last confirmed before `before`, as they stand now.
+pub async fn still_behind<C: ConnectionTrait>(connection: &C, users: &Standings, before: Instant) -> Result<Standings> {
+    let behind = Condition::any()
+        .add(Column::SyncStatus.ne(SyncStatus::Synced.as_str()))
+        .add(Column::CreatorupSyncedAt.lt(before));
+    let query = standings().filter(Column::Id.is_in(users.iter().map(|(id, _)| *id))).filter(behind);
+    read(connection, query.order_by_asc(Column::Id)).await
 }
 
 /// Users with an active subscription to a plan, by id, after one.

@@ -100,7 +100,7 @@ impl Books {
             let missing = one.iter().filter(|(id, lease)| other.get(id) != Some(lease));
             missing.map(|(id, lease)| (*id, *lease)).collect::<Vec<_>>()
         };
-        let is_quiet = before.claims % 2 == 0 && self.pages().claims == before.claims;
+        let is_quiet = before.claims.is_multiple_of(2) && self.pages().claims == before.claims;
         let forgotten = if is_quiet { not_in(stored, &before.leases) } else { Vec::new() };
         Findings { lost: not_in(&before.leases, stored), forgotten }
     }

@@ -1,6 +1,7 @@
 //! Hubs for tests: in this process with a clock the test holds, or as the real executable.
 
 mod peer;
+mod postgres;
 mod process;
 mod raw;
 
@@ -20,6 +21,7 @@ use upbridge_server::model::clock::HeldClock;
 use uuid::Uuid;
 
 pub use peer::{Peer, Play};
+pub use postgres::PostgresServer;
 pub use process::HubProcess;
 pub use raw::{RawClient, frame};
 

@@ -83,7 +83,7 @@ async fn an_end_that_cannot_be_written_at_all_leaves_the_job_to_the_next_heartbe
     lift(&shop.database, "finished_jobs").await;
     shop.becomes("done", 2).await;
     shop.is_empty().await;
-    let cursed = worker.diary.runs.lock().unwrap().iter().filter(|job| job.key == "cursed").last().unwrap().clone();
+    let cursed = worker.diary.runs.lock().unwrap().iter().rfind(|job| job.key == "cursed").unwrap().clone();
     assert!(cursed.rescues > 0 && cursed.attempts == 0, "{cursed:?}");
 }
 

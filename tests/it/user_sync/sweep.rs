@@ -73,3 +73,33 @@ async fn a_sweep_leaves_alone_those_whose_push_is_under_way() {
     super::settles(&hub, &member.id).await;
     assert_eq!((peer.heard_of(&member.id).len(), status_of(&hub, &member.id).await.recent_events.len()), (1, 1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sweeps_of_all_hubs_together_push_each_stale_user_once() {
+    let database = TestHub::start().await.stop().await;
+    add_users(&database, 150).await;
+    // Confirmed a fortnight ago, which is stale.
+    let at = "2026-03-01T12:00:00+00:00";
+    database.execute(&format!("UPDATE users SET sync_status = 'synced', creatorup_synced_at = '{at}'")).await;
+    let peer = Peer::start().await;
+    let hub = |database| with(&peer).set("SYNC_BATCH_SIZE", "20").set("QUEUE_CONCURRENCY", "4").start_on(database);
+    let mut hubs = vec![hub(database).await];
+    if hubs[0].database.is_postgres() {
+        let directory = tempfile::tempdir().unwrap();
+        hubs.push(hub(TestDatabase { url: hubs[0].database.url.clone(), directory }).await);
+    }
+    // Each time that is looked, another sweep is due.
+    let stale = format!("SELECT COUNT(*) FROM users WHERE creatorup_synced_at = '{at}'");
+    eventually("every copy is fresh", async || {
+        hubs.iter().for_each(|hub| hub.clock.advance(TimeDelta::milliseconds(100)));
+        hubs[0].database.count(&stale).await == 0
+    })
+    .await;
+    let jobs = "SELECT COUNT(*) FROM jobs";
+    eventually("no job is left", async || hubs[0].database.count(jobs).await == 0).await;
+    let mut heard: Vec<String> = peer.heard().iter().map(|heard| heard.body["digiup_user_id"].to_string()).collect();
+    let pushes = heard.len();
+    heard.sort_unstable();
+    heard.dedup();
+    assert_eq!((pushes, heard.len()), (151, 151), "each once, with the administrator");
+}

@@ -1,9 +1,11 @@
-//! Bad days: the database is gone, the hub is killed.
+//! Bad days: the database is gone, its disk is full, the hub is killed.
+
+use std::process::Command;
 
 use serde_json::{Value, json};
 use upbridge_client::Credentials;
 
-use super::{USAGE, batch, key, records, send, signed};
+use super::{USAGE, batch, key, logged, records, send, signed};
 use crate::harness::{self, HubProcess, SERVICE_KEY, TestDatabase, TestHub, eventually, register, total};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,4 +89,66 @@ async fn what_a_hub_answered_before_it_was_killed_is_applied_once_after_it_start
     let request = reqwest::Client::new().post(hub.url(USAGE)).header("x-webhook-timestamp", stamp.to_string());
     let request = request.header("x-webhook-signature", key().sign(Some(stamp), body.as_bytes()));
     assert_eq!(harness::json(request.body(body)).await.1["data"]["duplicate"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_that_a_full_disk_met_on_their_way_are_applied_once_when_there_is_room() {
+    let database = TestDatabase::new().await;
+    if database.is_postgres() {
+        eprintln!("not shown: the disk is the server's");
+        return;
+    }
+    let plain = HubProcess::command(&database);
+    let mut command = Command::new("/bin/sh");
+    command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("LOG_DIR", "off");
+    // No file may grow beyond 2 MiB, and a write that would is an error like that of a full disk.
+    command.args(["-c", "ulimit -S -f 4096; exec \"$0\" serve"]).arg(plain.get_program());
+    command.env("QUEUE_POLL_INTERVAL", "50").env("QUEUE_HEARTBEAT_INTERVAL", "200");
+    let mut hub = HubProcess::run(command.current_dir(database.directory.path()));
+    let member = register(&hub.client().await, Some(2)).await;
+    let body = |at: usize| {
+        let mut body = batch(&member.id, &format!("b{at}"));
+        body["usage_data"]["metadata"] = json!({ "text": "x".repeat(20_000) });
+        body.to_string()
+    };
+    let send = async |at: usize| {
+        let (url, body) = (hub.url(USAGE), body(at));
+        let request = reqwest::Client::new().post(url).header("content-type", "application/json");
+        harness::json(request.headers(signed(body.as_bytes())).body(body)).await
+    };
+    // Several at a time, so that some are answered and not yet applied when the disk is full.
+    let (mut taken, mut refused) = (Vec::new(), Vec::new());
+    for round in 0..100 {
+        let places = round * 4..round * 4 + 4;
+        let answers = futures::future::join_all(places.clone().map(&send)).await;
+        for (at, (code, answer)) in places.zip(answers) {
+            match code {
+                200 => taken.push(at),
+                503 => refused.push(at),
+                _ => panic!("{code}: {answer}"),
+            }
+        }
+        if !refused.is_empty() {
+            break;
+        }
+    }
+    assert!(!taken.is_empty() && !refused.is_empty(), "{} taken, {} refused", taken.len(), refused.len());
+    eventually("the disk is in the way of a job too", async || hub.said().contains("could not be")).await;
+    let room = Command::new("prlimit").args(["--fsize=unlimited", "--pid", &hub.id().to_string()]).status().unwrap();
+    assert!(room.success());
+    let client = hub.client().await.with_bearer(&member.token);
+    let count = taken.len() as i64;
+    eventually("what was answered is applied", async || total(&client, "2024-01").await == count).await;
+    for at in &refused {
+        let (code, answer) = send(*at).await;
+        assert_eq!((code, &answer["data"]["duplicate"]), (200, &json!(false)), "what was refused was not kept");
+    }
+    for at in &taken {
+        assert_eq!(send(*at).await.1["data"]["duplicate"], true);
+    }
+    let all = (taken.len() + refused.len()) as i64;
+    eventually("the rest is applied", async || total(&client, "2024-01").await == all).await;
+    eventually("no job is left", async || database.count("SELECT COUNT(*) FROM jobs").await == 0).await;
+    assert_eq!((records(&database, &member).await, logged(&database, "processed").await), (all, all));
+    assert!(hub.is_running());
 }

@@ -85,10 +85,18 @@ impl Hub {
             .store
             .write(input, |tx, (found, changed, next, now, caches)| {
                 Box::pin(async move {
-                    if *changed {
-                        mark_pending(tx, found, caches.clone()).await?;
-                    }
-                    let pushes = ask(tx, found, *changed, *now).await?;
+                    let ids: Vec<Uuid> = found.iter().map(|(id, _)| *id).collect();
+                    storage::user::hold(tx, &ids).await?;
+                    let found = match changed {
+                        true => {
+                            mark_pending(tx, ids, caches.clone()).await?;
+                            found.clone()
+                        }
+                        // A push may have been confirmed since they were found. What is confirmed from here on is of a
+                        // push that is seen to be under way.
+                        false => storage::user_sync::still_behind(tx.reader(), found, *now - STALE).await?,
+                    };
+                    let pushes = ask(tx, &found, *changed, *now).await?;
                     next.iter().for_each(|next| tx.enqueue(next.clone()));
                     Ok(pushes)
                 })
@@ -112,9 +120,7 @@ fn next(job: &Job, last: Uuid, now: Instant) -> NewJob {
     NewJob { unique_key: job.unique_key.clone(), ..NewJob::new(job.kind, &job.key, payload, now) }
 }
 
-async fn mark_pending(tx: &mut WriteTx, found: &Standings, caches: Arc<Caches>) -> Result<()> {
-    let ids: Vec<Uuid> = found.iter().map(|(id, _)| *id).collect();
-    storage::user::hold(tx, &ids).await?;
+async fn mark_pending(tx: &mut WriteTx, ids: Vec<Uuid>, caches: Arc<Caches>) -> Result<()> {
     storage::user_sync::mark_pending(tx, &ids).await?;
     tx.after_commit(move || ids.iter().for_each(|id| caches.users.forget(id)));
     Ok(())
