@@ -1,4 +1,5 @@
-//! The hub's schema, and the queue's tables, which every server of the house has. Every migration is one text for SQLite and PostgreSQL, additive and reversible.
+//! The hub's schema, and the queue's tables, which every server of the house has. Every migration is one text for SQLite
+//! and PostgreSQL, additive and reversible.
 //!
 //! Times are written by the application, in UTC, cut to microseconds, because the two databases disagree on what
 //! `CURRENT_TIMESTAMP` is; the column defaults exist for rows made by hand and use the same format.
@@ -12,9 +13,9 @@ mod m20240105_000001_add_webhooks_and_alerts;
 pub mod queue;
 pub mod table;
 
-pub use sea_orm_migration::MigratorTrait;
 use std::pin::Pin;
 
+pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 

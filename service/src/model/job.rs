@@ -359,11 +359,6 @@ pub(crate) mod tests {
     /// Kinds of a server that is made up.
     pub const CLEANUP: Kind = Kind::new(&spec("cleanup", 40));
     pub const PROBE: Kind = Kind::new(&spec("probe", 50));
-    /// Waits for somebody else's server, one at a time of a key.
-    pub const PUSH: Kind = Kind::new(&KindSpec {
-        rule: KindRule { per_key: Some(1), is_outbound: true, ..spec("push", 20).rule },
-        ..spec("push", 20)
-    });
 
     #[test]
     fn a_kind_is_its_word_and_ranks_by_its_importance() {

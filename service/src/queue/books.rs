@@ -110,12 +110,16 @@ impl Books {
 mod tests {
     use super::*;
     use crate::model::Json;
-    use crate::model::job::tests::PUSH;
+    use crate::model::job::{Kind, KindRule, KindSpec};
+
+    const RULE: KindRule =
+        KindRule { priority: 1, deadline: std::time::Duration::from_secs(60), per_key: None, is_outbound: true };
+    const ANY: Kind = Kind::new(&KindSpec { word: "any", rule: RULE });
 
     fn job(lease: i64) -> Job {
         Job {
             id: Uuid::now_v7(),
-            kind: PUSH,
+            kind: ANY,
             key: String::new(),
             unique_key: None,
             lease,

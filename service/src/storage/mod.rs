@@ -239,10 +239,10 @@ pub fn fault(error: DbErr) -> Error {
 }
 
 /// What a transaction fails with that would have to wait while it has locks that others may wait for.
-const WOULD_WAIT: &str = "a key of jobs is locked by another hub";
+const WOULD_WAIT: &str = "a key of jobs is locked by another server";
 
 /// A deadlock or a serialization failure with another server, one that was avoided, or a job that became ready as another
-/// enqueued its /// unique key: the same transaction may succeed at once.
+/// enqueued its unique key: the same transaction may succeed at once.
 fn is_conflict(error: &Error) -> bool {
     match error {
         Error::Unavailable { context } => {

@@ -165,7 +165,8 @@ impl WriteTx {
         });
     }
 
-    /// Notes that it takes locks on keys, of jobs or of a server's own; says whether it had some.
+    /// Notes that it takes locks on keys of jobs; says whether it had some. For whoever takes other locks that are
+    /// waited for.
     pub fn take_keys(&mut self) -> bool {
         std::mem::replace(&mut self.holds_keys, true)
     }

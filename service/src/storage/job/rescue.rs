@@ -243,14 +243,14 @@ async fn free_held_of(
 mod tests {
     use tokio_util::sync::CancellationToken;
 
-    use std::sync::Arc;
-
-    use upbridge_migrations::{Migrations, Migrator};
-
     use super::super::super::{Options, Setup, Store};
     use super::*;
-    use crate::model::job::NewJob;
-    use crate::model::job::tests::PUSH;
+    use crate::model::job::{KindRule, KindSpec, NewJob};
+
+    const ANY: Kind = Kind::new(&KindSpec {
+        word: "any",
+        rule: KindRule { priority: 1, deadline: Duration::from_secs(60), per_key: Some(1), is_outbound: false },
+    });
 
     #[tokio::test(flavor = "multi_thread")]
     async fn as_many_are_freed_as_their_kind_lets_run_at_once() {
@@ -258,10 +258,11 @@ mod tests {
         let url = format!("sqlite://{}?mode=rwc", directory.path().join("hub.db").display());
         let options = Options { url, read_connections: 2, wait: Duration::from_secs(5), max_retries: 3 };
         let stop = CancellationToken::new();
-        let setup = Setup { migrations: Migrations::of::<Migrator>(), kinds: &[PUSH], companion: Arc::new(()) };
+        let migrations = upbridge_migrations::Migrations::of::<upbridge_migrations::Migrator>();
+        let setup = Setup { migrations, kinds: &[ANY], companion: std::sync::Arc::new(()) };
         let store = Store::open(&options, setup, stop.clone()).await.unwrap();
         let at = Instant::default();
-        let jobs: Vec<NewJob> = (0..7).map(|_| NewJob::new(PUSH, "u", Default::default(), at)).collect();
+        let jobs: Vec<NewJob> = (0..7).map(|_| NewJob::new(ANY, "u", Default::default(), at)).collect();
         let add = store.write(jobs, |tx, jobs| {
             jobs.iter().for_each(|job| tx.enqueue(job.clone()));
             Box::pin(async { Ok(()) })
@@ -272,7 +273,7 @@ mod tests {
                 Box::pin(async move {
                     let all = "UPDATE jobs SET state = CASE WHEN turn <= 2 THEN 'running' ELSE 'held' END";
                     asked(tx.connection().execute_unprepared(all)).await?;
-                    let keys = BTreeSet::from([(PUSH, "u".to_owned())]);
+                    let keys = BTreeSet::from([(ANY, "u".to_owned())]);
                     free_held_of(tx, &keys, |_| Some(*limit)).await?;
                     let ready = "SELECT turn FROM jobs WHERE state = 'ready' ORDER BY turn";
                     let rows = asked(tx.reader().query_all_raw(tx.dialect().statement(ready, []))).await?;
