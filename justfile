@@ -16,7 +16,7 @@ test *arguments:
 
 # The hub's suite on a private PostgreSQL server
 test-postgres *arguments:
-    .ci/with-postgres cargo test -p upbridge-server --test it {{arguments}}
+    .ci/with-postgres cargo test -p upbridge-server -p creatorup --test it {{arguments}}
 
 # Write the golden files of the contract anew
 snapshots:

@@ -189,10 +189,10 @@ async fn process(people: &People, peer: &Peer, batches: &[Batch], stage: &mut St
                     );
                 }
                 "failed" | "cancelled" => anyhow::bail!("{} was not rendered: {}", batch.name, now["error"]),
-                _ => shown.push(format!("{} {:>3} %", batch.name, now["progress"].as_i64().unwrap_or_default())),
+                _ => shown.push(format!("{} {}%", batch.name, now["progress"].as_i64().unwrap_or_default())),
             }
         }
-        stage.progress(&shown.join("   "));
+        stage.progress(&shown.join("  "));
         Ok(told.iter().all(|told| *told).then_some(()))
     })
     .await
