@@ -108,7 +108,8 @@ async fn usage_tracking() {
     // DigiUp takes the webhook, puts an event in its queue, and stores the usage.
     eventually("the webhook is applied", async || ledger().await[0].completion_reported).await;
     eventually("the receipt is held", async || pair.to_hub.troubled() > 0).await;
-    assert_eq!(rows(&pair.hub_database, "webhook_logs WHERE status = 'processed'").await, 1);
+    let log = "webhook_logs WHERE status = 'processed'";
+    eventually("its log says so", async || rows(&pair.hub_database, log).await == 1).await;
     let events = "sync_events WHERE event_type = 'usage_sync' AND status = 'completed'";
     eventually("its event is over", async || rows(&pair.hub_database, events).await == 2).await;
     assert_eq!(rows(&pair.creatorup_database, "outbox WHERE state = 'pending'").await, 1, "nobody has heard of it");
