@@ -16,6 +16,8 @@
 //! stubs; [`Hub`] is the service beneath every stub, which adds the credential and hands on to [`Retry`], which
 //! gives each call a deadline and repeats what is safe to repeat.
 //!
+//! [`WebhookSigner`] stands beside them: it proves the webhooks that CreatorUp sends.
+//!
 //! What is guaranteed:
 //! - Every call with one answer ends by its deadline, the answer's last byte included, with `DEADLINE_EXCEEDED`.
 //! - Only calls that the contract marks idempotent are ever sent twice, and only while the hub cannot have
@@ -32,6 +34,7 @@ mod deadline;
 mod hub;
 mod refusal;
 mod retry;
+mod webhook;
 
 pub use builder::{Builder, Error};
 pub use client::{
@@ -45,3 +48,4 @@ pub use retry::{Retry, RetryLayer, RetryPolicy};
 pub use tonic::{Code, Request, Status};
 pub use tonic_health::pb as health;
 pub use upbridge_proto::v1;
+pub use webhook::WebhookSigner;

@@ -52,6 +52,12 @@ enum Command {
     DbStatus(command::database::DbStatus),
     /// Print the signature of a webhook's body, and the curl line that sends it.
     Sign(sign::Sign),
+    /// Serve the other side, the reference CreatorUp service, on a port of its own.
+    Creatorup {
+        /// What it is told to do; to serve when nothing is said.
+        #[command(subcommand)]
+        command: Option<creatorup::command::Command>,
+    },
     /// Print the OpenAPI document of the contract.
     Openapi {
         /// Write it to a file instead.
@@ -126,6 +132,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
     if let Command::Queue(queue) = command {
         return queue.run().await;
     }
+    if let Command::Creatorup { command } = command {
+        return creatorup::command::run(command.unwrap_or(creatorup::command::Command::Serve)).await;
+    }
     if let Command::Sign(command) = command {
         return print(&sign::sign(&command, chrono::Utc::now().timestamp())?);
     }
@@ -162,7 +171,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             .await
         }
         Command::DbStatus(status) => status.run(&config.store_options()).await,
-        Command::Openapi { .. } | Command::Queue(_) | Command::Sign(_) => {
+        Command::Openapi { .. } | Command::Queue(_) | Command::Creatorup { .. } | Command::Sign(_) => {
             unreachable!("answered above, without a configuration")
         }
     }

@@ -11,6 +11,7 @@ mod analytics;
 mod bad_input;
 mod contract;
 mod crash;
+mod creatorup;
 mod faces;
 mod hostile;
 mod log;

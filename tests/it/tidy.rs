@@ -37,8 +37,8 @@ impl Source {
     }
 }
 
-/// The crates that make up servers. The rooms of the house are in the first, what every server stands on in the second.
-const HOUSE: [&str; 2] = ["server/src/", "service/src/"];
+/// The crates that make up servers: the two servers, and what both stand on.
+const HOUSE: [&str; 3] = ["server/src/", "creatorup/src/", "service/src/"];
 
 /// Every Rust file of those crates.
 fn house() -> impl Iterator<Item = Source> {
@@ -103,6 +103,9 @@ fn only_the_doors_know_the_wire() {
         &[
             "server/src/grpc/",
             "server/src/lib.rs",
+            "creatorup/src/grpc/",
+            "creatorup/src/hub/", // speaks the hub's contract
+            "creatorup/src/lib.rs",
             "service/src/grpc/",
             "service/src/http/",
             "service/src/front.rs",
@@ -119,6 +122,8 @@ fn only_the_doors_know_the_http_server() {
         &[
             "server/src/grpc/mod.rs", // hands the services out as a router
             "server/src/lib.rs",
+            "creatorup/src/grpc/mod.rs",
+            "creatorup/src/lib.rs",
             "service/src/http/",
             "service/src/grpc/gate.rs", // sits between the router and the services
             "service/src/front.rs",
@@ -132,7 +137,16 @@ fn only_the_doors_know_the_http_server() {
 fn only_storage_knows_the_database() {
     only_in(
         &["sea_orm", "sea_query", "sqlx", "upbridge_migrations"],
-        &["server/src/storage/", "server/src/storage.rs", "server/src/main.rs", "service/src/storage/"],
+        &[
+            "server/src/storage/",
+            "server/src/storage.rs",
+            "server/src/main.rs",
+            "creatorup/src/storage/",
+            "creatorup/src/migration/",
+            "creatorup/src/command.rs",
+            "creatorup/src/lib.rs", // hands the migrations to the store
+            "service/src/storage/",
+        ],
     );
     // The command names the direction of a migration and nothing else.
     let main = sources("server/src/main.rs").remove(0);
@@ -145,16 +159,31 @@ fn only_the_outward_door_calls_others() {
 }
 
 #[test]
+fn only_one_room_calls_the_hub_and_one_starts_programs() {
+    only_in(&["upbridge_client"], &["creatorup/src/hub/", "server/src/"]);
+    only_in(&["tokio::process"], &["creatorup/src/video/child.rs"]);
+}
+
+#[test]
 fn only_the_configuration_reads_the_environment() {
     only_in(&["std::env", "dotenvy"], &["service/src/config.rs"]);
-    only_in(&["gather"], &["service/src/config.rs", "server/src/config.rs", "server/src/config/"]);
+    only_in(
+        &["gather"],
+        &["service/src/config.rs", "server/src/config.rs", "server/src/config/", "creatorup/src/config.rs"],
+    );
 }
 
 #[test]
 fn tasks_are_started_where_they_are_also_ended() {
     only_in(
         &["tokio::spawn", "TaskTracker"],
-        &["server/src/lib.rs", "server/src/main.rs", "service/src/queue/worker.rs"],
+        &[
+            "server/src/lib.rs",
+            "server/src/main.rs",
+            "creatorup/src/lib.rs",
+            "creatorup/src/command.rs",
+            "service/src/queue/worker.rs",
+        ],
     );
 }
 
@@ -176,8 +205,15 @@ fn every_room_looks_inward_only() {
     let doors = ["crate::grpc", "crate::http", "crate::front", "crate::health", "crate::telemetry", "crate::config"];
     const MODEL: &[&str] =
         &["crate::storage", "crate::domain", "crate::queue", "tokio", "sea_orm", "tonic", "axum", "upbridge_proto"];
+    /// Rooms that are doors themselves, or speak a contract as one does.
+    const DOORS: [&str; 3] = ["service/src/http/", "service/src/grpc/", "creatorup/src/hub/"];
     const QUEUE: &[&str] = &["crate::delivery", "sea_orm", "tonic", "axum", "upbridge_proto"];
-    let rooms: [(&str, &[&str]); 10] = [
+    let rooms: [(&str, &[&str]); 15] = [
+        ("creatorup/src/model/", MODEL),
+        ("creatorup/src/storage/", &["crate::domain", "crate::hub", "crate::video", "upbridge_service::queue"]),
+        ("creatorup/src/domain/", &["sea_orm", "upbridge_service::delivery"]),
+        ("creatorup/src/hub/", &["crate::storage", "crate::domain", "crate::video"]),
+        ("creatorup/src/video/", &["crate::storage", "crate::domain", "crate::hub"]),
         ("server/src/model/", MODEL),
         ("server/src/storage", &["crate::domain", "crate::queue"]),
         ("server/src/domain/", &["crate::delivery"]),
@@ -191,7 +227,7 @@ fn every_room_looks_inward_only() {
     ];
     let mut breaches = Vec::new();
     for (room, forbidden) in rooms {
-        let doors = doors.iter().filter(|_| !["service/src/http/", "service/src/grpc/"].contains(&room));
+        let doors = doors.iter().filter(|_| !DOORS.contains(&room));
         for word in forbidden.iter().chain(doors) {
             let below = word.replace("crate::", "upbridge_service::");
             let found = sources(room).into_iter().filter(|source| source.names(word) || source.names(&below));
@@ -254,7 +290,8 @@ fn the_name_of_a_test_is_a_sentence() {
 
 #[test]
 fn the_example_environment_lists_every_variable_that_is_read() {
-    let config = sources("server/src/config").into_iter().filter(|source| !source.is_test());
+    let config = sources("server/src/config").into_iter().chain(sources("creatorup/src/config"));
+    let config = config.filter(|source| !source.is_test());
     let config: Vec<String> = config.map(|source| source.code()).collect();
     let code = config.iter().map(|code| code.split("#[cfg(test)]").next().unwrap()).collect::<String>();
     let is_name = |text: &&str| {
@@ -263,8 +300,10 @@ fn the_example_environment_lists_every_variable_that_is_read() {
             && !text.ends_with('_')
             && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
     };
-    // Accepted because a shell may export it for clients; the hub itself does not read it.
-    let names: BTreeSet<&str> = code.split('"').filter(is_name).filter(|name| *name != "UPBRIDGE_URL").collect();
+    // One is accepted because a shell may export it for clients, though the hub itself does not read it; the others are
+    // the system's.
+    const NOT_OURS: [&str; 3] = ["UPBRIDGE_URL", "PATH", "LD_LIBRARY_PATH"];
+    let names: BTreeSet<&str> = code.split('"').filter(is_name).filter(|name| !NOT_OURS.contains(name)).collect();
     assert!(names.len() > 15 && names.contains("DATABASE_URL") && names.contains("CREATORUP_API_KEY"), "{names:?}");
     let example = std::fs::read_to_string(root().join(".env.example")).expect(".env.example");
     let assigned = |line: &str| Some(line.trim_start_matches('#').trim().split_once('=')?.0.trim_end().to_owned());

@@ -12,7 +12,6 @@ pub mod event;
 pub mod kind;
 pub mod membership;
 pub mod metric;
-pub mod month;
 pub mod period;
 pub mod retention;
 pub mod signature;
@@ -22,10 +21,9 @@ pub mod webhook;
 
 pub use context::{Ctx, Principal};
 pub use email::Email;
-pub use month::Month;
 pub use upbridge_service::model::{
-    Clock, Credential, Error, Instant, Json, Origin, Reason, RequestId, Result, address, clock, error, failure, page,
-    queue, transition, words,
+    Clock, Credential, Error, Instant, Json, Month, Origin, Reason, RequestId, Result, address, clock, error, failure,
+    page, queue, transition, words,
 };
 
 /// Work that is remembered for later, with the kinds of it that the hub has.

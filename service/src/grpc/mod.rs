@@ -1,6 +1,8 @@
-//! What the services of every server stand behind: the [`gate`], with the server's [`Reception`], and the errors'
-//! [`status`](status()). Handlers are each server's own.
+//! What the services of every server stand behind: the [`gate`], with the server's [`Reception`], the errors'
+//! [`status`](status()), and what all messages are made of, as the model has it ([`convert`]). Handlers are each server's
+//! own.
 
+pub mod convert;
 pub mod gate;
 mod reception;
 mod status;

@@ -31,6 +31,10 @@ pub fn status(contract: &Contract, error: Error) -> Status {
             tracing::warn!(context, "the database cannot be used");
             (Code::Unavailable, HashMap::new())
         }
+        Error::Away { who, context } => {
+            tracing::warn!(who, context, "somebody else's server cannot be reached");
+            (Code::Unavailable, HashMap::new())
+        }
         Error::Internal { context } => {
             tracing::error!(context, "an internal error");
             (Code::Internal, HashMap::new())

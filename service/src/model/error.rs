@@ -58,6 +58,8 @@ words! {
         AddressNotAllowed = "ADDRESS_NOT_ALLOWED",
         /// It names something the server does not have.
         Unprocessable = "UNPROCESSABLE",
+        /// The other side's server cannot be reached.
+        PeerUnavailable = "PEER_UNAVAILABLE",
     }
 }
 
@@ -134,6 +136,14 @@ pub enum Error {
         /// For the log.
         context: String,
     },
+    /// Somebody else's server, without which there is no answer, cannot be reached now; try again.
+    #[error("{who} cannot be reached now; try again")]
+    Away {
+        /// Who, for people.
+        who: &'static str,
+        /// For the log.
+        context: String,
+    },
     /// A fault of the server.
     #[error("an internal error; the request id finds it in the log")]
     Internal {
@@ -163,6 +173,11 @@ impl Error {
         Error::Internal { context: context.to_string() }
     }
 
+    /// Somebody else's server that cannot be reached now.
+    pub fn away(who: &'static str, context: impl std::fmt::Display) -> Error {
+        Error::Away { who, context: context.to_string() }
+    }
+
     /// A database that cannot be used now.
     pub fn unavailable(context: impl std::fmt::Display) -> Error {
         Error::Unavailable { context: context.to_string() }
@@ -185,6 +200,7 @@ impl Error {
             Error::State { .. } => Reason::InvalidState,
             Error::Unprocessable { .. } => Reason::Unprocessable,
             Error::Unavailable { .. } => Reason::StoreUnavailable,
+            Error::Away { .. } => Reason::PeerUnavailable,
             Error::Internal { .. } => Reason::Internal,
         }
     }

@@ -9,6 +9,7 @@ pub mod context;
 pub mod error;
 pub mod failure;
 pub mod job;
+pub mod month;
 pub mod page;
 pub mod queue;
 pub mod tally;
@@ -18,6 +19,7 @@ pub mod words;
 pub use clock::Clock;
 pub use context::{Credential, Origin, RequestId};
 pub use error::{Error, Reason, Result};
+pub use month::Month;
 
 /// An instant in UTC, cut to microseconds: what both databases keep.
 pub type Instant = chrono::DateTime<chrono::Utc>;
