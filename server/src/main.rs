@@ -30,6 +30,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(version, arg_required_else_help = false)]
 struct Cli {
+    /// End when standard input does: whoever starts this one so, does not leave it behind.
+    #[arg(long, hide = true)]
+    leashed: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -48,6 +51,7 @@ enum Command {
     Seed,
     /// Make the monthly sums anew from the usage ledger.
     RebuildUsage,
+    Demo(command::demo::Demo),
     Queue(command::queue::Queue),
     DbStatus(command::database::DbStatus),
     /// Print the signature of a webhook's body, and the curl line that sends it.
@@ -105,6 +109,9 @@ enum Admin {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.leashed {
+        std::thread::spawn(leash);
+    }
     // Several libraries use rustls; naming the provider once keeps them from guessing.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -134,6 +141,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
     }
     if let Command::Creatorup { command } = command {
         return creatorup::command::run(command.unwrap_or(creatorup::command::Command::Serve)).await;
+    }
+    if let Command::Demo(demo) = command {
+        return demo.run().await;
     }
     if let Command::Sign(command) = command {
         return print(&sign::sign(&command, chrono::Utc::now().timestamp())?);
@@ -171,7 +181,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
             .await
         }
         Command::DbStatus(status) => status.run(&config.store_options()).await,
-        Command::Openapi { .. } | Command::Queue(_) | Command::Creatorup { .. } | Command::Sign(_) => {
+        Command::Openapi { .. }
+        | Command::Queue(_)
+        | Command::Creatorup { .. }
+        | Command::Demo(_)
+        | Command::Sign(_) => {
             unreachable!("answered above, without a configuration")
         }
     }
@@ -195,6 +209,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let served = upbridge_server::run(config, Arc::new(SystemClock), listener, shutdown).await;
     drop(guard);
     served
+}
+
+/// Ends the process with its standard input. What was answered is on disk, so there is nothing to be done first.
+fn leash() {
+    drop(std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()));
+    std::process::exit(0);
 }
 
 /// A file at the process's size limit must be an error of the write, as a full disk is, and not the end of the hub.

@@ -4,6 +4,7 @@
 //! The real environment wins over `.env.<environment>`, that over `.env.local`, that over `.env`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -93,6 +94,16 @@ fn read_file(file: &str, variables: &mut BTreeMap<String, String>) -> anyhow::Re
         }
     }
     Ok(())
+}
+
+/// Those of `names` that this process has, for programs it starts and gives nothing else.
+pub fn inherited(names: &[&str]) -> Vec<(String, OsString)> {
+    names.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?))).collect()
+}
+
+/// The program that runs, for starting it once more.
+pub fn executable() -> std::io::Result<PathBuf> {
+    std::env::current_exe()
 }
 
 /// Secrets made for development live here, readable by their owner alone.

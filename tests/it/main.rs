@@ -15,6 +15,7 @@ mod creatorup;
 mod faces;
 mod hostile;
 mod log;
+mod r#loop;
 mod membership;
 mod policy;
 mod queue;

@@ -2,6 +2,7 @@
 
 pub mod connection;
 pub mod database;
+pub mod demo;
 pub mod queue;
 mod table;
 

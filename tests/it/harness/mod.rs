@@ -257,14 +257,19 @@ impl Drop for TestHub {
 }
 
 /// Asks until the answer is yes, and gives up after a time nothing here should take.
-pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
+    within(Duration::from_secs(20), what, holds).await;
+}
+
+/// The same for what may take longer, such as a try that comes after a failure.
+pub async fn within(longest: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let asking = async {
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         while !holds().await {
             tick.tick().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), asking).await.unwrap_or_else(|_| panic!("in vain: {what}"));
+    tokio::time::timeout(longest, asking).await.unwrap_or_else(|_| panic!("in vain: {what}"));
 }
 
 pub async fn register(client: &Client, plan_id: Option<i32>) -> Member {

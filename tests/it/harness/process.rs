@@ -31,6 +31,11 @@ impl HubProcess {
 
     /// Starts a hub by a command made with [`HubProcess::command`].
     pub fn run(command: &mut Command) -> HubProcess {
+        HubProcess::serving(command, "the hub is serving")
+    }
+
+    /// Starts any server of the house, which is ready when it says so in these words.
+    pub fn serving(command: &mut Command, words: &str) -> HubProcess {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the hub starts");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let said = Arc::new(Mutex::new(String::new()));
@@ -38,7 +43,7 @@ impl HubProcess {
             let line = lines.next().unwrap_or_else(|| panic!("the hub ended: {}", said.lock().expect("no panic")));
             let line = line.expect("text");
             *said.lock().expect("no panic") += &format!("{line}\n");
-            if line.contains("the hub is serving") {
+            if line.contains(words) {
                 // As text `address=…`, as JSON `"address":"…"`.
                 let address = line.split("address").nth(1).expect("an address").trim_start_matches(['=', '"', ':']);
                 let end = address.find([' ', '"']).unwrap_or(address.len());
