@@ -15,6 +15,7 @@ mod faces;
 mod hostile;
 mod log;
 mod membership;
+mod node;
 mod policy;
 mod queue;
 mod sources;
