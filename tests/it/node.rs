@@ -191,6 +191,59 @@ async fn node_reads_the_reason_the_fields_and_the_request_id_of_a_refusal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_code_in_the_integration_guide_works_as_it_is_printed() {
+    let Some(example) = Example::prepared().await else { return };
+    let database = TestDatabase::new().await;
+    let hub = HubProcess::start(&database);
+    let member = register(&hub.client().await, Some(2)).await;
+    let batch = "01935a2e-7f1b-7c44-9c0e-5d1f6f0a9b11";
+    // The guide has the hub count the batch when it is created, and its webhook says later what it really was.
+    let created = harness::keyed(batch, v1::UsageData { usage_amount: Some(5), ..harness::usage("wedding") });
+    member.client.usage().record_usage(created).await.unwrap();
+    let environment = [
+        ("HUB", hub.url("")),
+        ("UPBRIDGE_URL", hub.url("")),
+        ("UPBRIDGE_TOKEN", member.token.clone()),
+        ("PROTO", example::repository().join("proto").display().to_string()),
+        ("DIGIUP_USER_ID", member.id.clone()),
+        ("BATCH_ID", batch.to_owned()),
+        ("WEBHOOK_SECRET", harness::WEBHOOK_SECRET.to_owned()),
+    ];
+    let guide = std::fs::read_to_string(example::repository().join("docs/CREATORUP_INTEGRATION_API.md")).unwrap();
+    let printed = |language: &str| {
+        let fence = format!("\n```{language}\n");
+        let blocks = guide.split(&fence).skip(1);
+        blocks.map(|block| block.split("\n```\n").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+
+    let [over_grpc, webhook] = &*printed("js") else { panic!("two pieces of JavaScript") };
+    let said = example.script("node", &["--input-type=module", "-"], over_grpc, &environment).await.unwrap();
+    assert_eq!(said.trim(), "USAGE_OUTCOME_CREATED 2");
+    let said = example.script("node", &["--input-type=module", "-"], webhook, &environment).await.unwrap();
+    let receipts: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (&receipts[0]["data"]["duplicate"], &receipts[1]["data"]["duplicate"]),
+        (&json!(false), &json!(true)),
+        "{receipts}"
+    );
+    assert_eq!(receipts[0]["data"]["event_id"], receipts[1]["data"]["event_id"]);
+    eventually("the batch counts for what it was", async || total(&member.client).await == 2 + 3).await;
+
+    let [subscription] = &*printed("python") else { panic!("one piece of Python") };
+    let Some(said) = example.script("python3", &["-"], subscription, &environment).await else {
+        eprintln!("skipped: python3 is not on PATH");
+        return;
+    };
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["data"]["received"], true, "{said}");
+    let held = async || {
+        let asked = v1::GetSubscriptionRequest::default();
+        member.client.membership().get_subscription(asked).await.unwrap().into_inner().subscription.unwrap()
+    };
+    eventually("the hub has the subscription", async || held().await.plan == "Business").await;
+    assert_eq!(held().await.source, "creatorup");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_user_reaches_a_creatorup_in_node_and_the_hub_marks_them_synced() {
     let Some(example) = Example::prepared().await else { return };
     let database = TestDatabase::new().await;

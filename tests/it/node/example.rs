@@ -7,6 +7,7 @@ use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::OnceCell;
 
 use crate::harness::SERVICE_KEY;
@@ -14,7 +15,8 @@ use crate::harness::SERVICE_KEY;
 /// What npm says when the lock file and package.json disagree, or a package is not what was locked: faults of ours.
 const FAULTS: [&str; 2] = ["EUSAGE", "EINTEGRITY"];
 
-fn repository() -> &'static Path {
+/// The repository's root.
+pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
 }
 
@@ -38,12 +40,38 @@ impl Example {
         }
     }
 
-    /// Node with the example's command, and nothing of this process's environment that it might read.
-    fn command(&self) -> std::process::Command {
-        let mut command = std::process::Command::new("node");
+    /// A program in the example's folder, with nothing of this process's environment that it might read.
+    fn program(&self, name: &str) -> std::process::Command {
+        let mut command = std::process::Command::new(name);
         let environment = std::env::vars().filter(|(name, _)| name == "PATH" || name == "HOME");
-        command.env_clear().envs(environment).current_dir(&self.directory).arg("main.mjs").stdin(Stdio::null());
+        command.env_clear().envs(environment).current_dir(&self.directory).stdin(Stdio::null());
         command
+    }
+
+    /// Node with the example's command.
+    fn command(&self) -> std::process::Command {
+        let mut command = self.program("node");
+        command.arg("main.mjs");
+        command
+    }
+
+    /// Runs a text by a program that reads it from standard input; what it prints, or nothing without the program.
+    pub async fn script(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        text: &str,
+        environment: &[(&str, String)],
+    ) -> Option<String> {
+        let mut command = tokio::process::Command::from(self.program(program));
+        command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value))).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().ok()?;
+        child.stdin.take().expect("piped").write_all(text.as_bytes()).await.expect("read");
+        let ends = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output());
+        let output = ends.await.expect("it ends").expect("its output");
+        assert!(output.status.success(), "{output:?}");
+        Some(String::from_utf8(output.stdout).expect("text"))
     }
 
     /// Asks the hub, and waits for the end.
