@@ -6,7 +6,11 @@ import grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { Refusal } from './refusal.mjs';
 
-const FILES = ['upbridge/v1/user_sync_service.proto', 'upbridge/v1/membership_service.proto', 'upbridge/v1/usage_service.proto'];
+const FILES = [
+  'upbridge/v1/user_sync_service.proto',
+  'upbridge/v1/membership_service.proto',
+  'upbridge/v1/usage_service.proto',
+];
 /** How long one try may take. */
 const TRY_MS = 10_000;
 /** Tries of one call, the first included: with the waits between them about ten seconds of a hub that restarts. */
@@ -31,7 +35,14 @@ export class Hub {
     const isSecure = protocol === 'https:';
     this.#address = `${hostname}:${port || (isSecure ? 443 : 80)}`;
     this.#credentials = isSecure ? grpc.credentials.createSsl() : grpc.credentials.createInsecure();
-    this.#contract = loadSync(FILES, { includeDirs: [proto], keepCase: true, longs: Number, enums: String, defaults: true, oneofs: true });
+    this.#contract = loadSync(FILES, {
+      includeDirs: [proto],
+      keepCase: true,
+      longs: Number,
+      enums: String,
+      defaults: true,
+      oneofs: true,
+    });
     this.#metadata = new grpc.Metadata();
     this.#metadata.set('authorization', `Bearer ${token}`);
     this.#onRetry = onRetry;
@@ -78,7 +89,11 @@ export class Hub {
     if (!this.#clients.has(service)) {
       const Client = grpc.makeGenericClientConstructor(this.#contract[`upbridge.v1.${service}`], service);
       // The default waits a second before it connects again, longer than the first waits here.
-      const options = { 'grpc.initial_reconnect_backoff_ms': 100, 'grpc.max_reconnect_backoff_ms': 1_000, 'grpc.keepalive_time_ms': 30_000 };
+      const options = {
+        'grpc.initial_reconnect_backoff_ms': 100,
+        'grpc.max_reconnect_backoff_ms': 1_000,
+        'grpc.keepalive_time_ms': 30_000,
+      };
       this.#clients.set(service, new Client(this.#address, this.#credentials, options));
     }
     return this.#clients.get(service);

@@ -122,7 +122,17 @@ async function listen({ host, port, store, json }) {
   process.once('SIGTERM', stop).once('SIGINT', stop);
 }
 
-function line({ listening, push, deleted, changed, creatorup_user_id: id, refused, reason, message, request_id: requestId }) {
+function line({
+  listening,
+  push,
+  deleted,
+  changed,
+  creatorup_user_id: id,
+  refused,
+  reason,
+  message,
+  request_id: requestId,
+}) {
   if (listening) {
     return `listening at ${listening}`;
   }

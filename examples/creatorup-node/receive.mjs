@@ -41,17 +41,33 @@ export function receiver({ apiKey, users, say }) {
       }
       const push = checked(await json(request));
       const { copy, changed } = users.take(push, request.headers['idempotency-key']);
-      say({ push: push.digiup_user_id, deleted: push.deleted, changed, creatorup_user_id: copy.creatorup_user_id, request_id: requestId });
+      say({
+        push: push.digiup_user_id,
+        deleted: push.deleted,
+        changed,
+        creatorup_user_id: copy.creatorup_user_id,
+        request_id: requestId,
+      });
       const { creatorup_user_id, synced_at } = copy;
       answer(200, { success: true, data: { creatorup_user_id, changed, synced_at } });
     } catch (error) {
       // What is no fault of the request, such as a full disk, is 500, and the hub tries again.
-      const fault = error instanceof Fault ? error : new Fault(500, 'INTERNAL', 'INTERNAL', 'the push could not be stored');
-      say({ refused: fault.status, reason: fault.reason, message: fault === error ? fault.message : String(error), request_id: requestId });
+      const fault =
+        error instanceof Fault ? error : new Fault(500, 'INTERNAL', 'INTERNAL', 'the push could not be stored');
+      say({
+        refused: fault.status,
+        reason: fault.reason,
+        message: fault === error ? fault.message : String(error),
+        request_id: requestId,
+      });
       const { code, message, reason, details } = fault;
       const headers = fault.status === 405 ? { allow: 'POST' } : {};
       // The rest of a body that nobody reads would be taken for the next request.
-      answer(fault.status, { success: false, error: { code, message, reason, details }, request_id: requestId }, { ...headers, connection: 'close' });
+      answer(
+        fault.status,
+        { success: false, error: { code, message, reason, details }, request_id: requestId },
+        { ...headers, connection: 'close' },
+      );
     }
   });
   server.requestTimeout = 30_000;
@@ -91,11 +107,21 @@ function checked(push) {
     ['digiup_user_id', UUID.test(push?.digiup_user_id), 'must be a UUID'],
     ['as_of', typeof push?.as_of === 'string' && instant(push.as_of) !== null, 'must be an RFC 3339 time'],
     ['deleted', typeof push?.deleted === 'boolean', 'must be true or false'],
-    ['user', push?.deleted === true || push?.user?.id === push?.digiup_user_id, 'must be the user, unless they were deleted'],
+    [
+      'user',
+      push?.deleted === true || push?.user?.id === push?.digiup_user_id,
+      'must be the user, unless they were deleted',
+    ],
   ].filter(([, isRight]) => !isRight);
   if (wrong.length > 0) {
     const details = wrong.map(([field, , description]) => ({ field, description }));
-    throw new Fault(400, 'INVALID_ARGUMENT', 'INVALID_FIELD', details.map(({ field, description }) => `${field} ${description}`).join('; '), details);
+    throw new Fault(
+      400,
+      'INVALID_ARGUMENT',
+      'INVALID_FIELD',
+      details.map(({ field, description }) => `${field} ${description}`).join('; '),
+      details,
+    );
   }
   return push;
 }

@@ -39,7 +39,16 @@ export class Refusal extends Error {
   /** The same, for --json. */
   toJSON() {
     const { call, code, reason, message, metadata, fieldViolations, requestId, attempts } = this;
-    return { call, code, reason, message, metadata, field_violations: fieldViolations, request_id: requestId, attempts };
+    return {
+      call,
+      code,
+      reason,
+      message,
+      metadata,
+      field_violations: fieldViolations,
+      request_id: requestId,
+      attempts,
+    };
   }
 
   /** The same, for people. */

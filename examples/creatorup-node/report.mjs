@@ -15,7 +15,10 @@ export async function report(hub, { feature, amount, batch, key }, say) {
     reason: word(verified.reason, 'ACCESS_REASON_'),
     token_expires_at: toTime(verified.token_expires_at),
   };
-  say('verify', `the token is good until ${told.verified.token_expires_at}: user ${told.verified.user_id}, plan ${told.verified.plan ?? 'none'}`);
+  say(
+    'verify',
+    `the token is good until ${told.verified.token_expires_at}: user ${told.verified.user_id}, plan ${told.verified.plan ?? 'none'}`,
+  );
 
   // A denial is an answer and no error. Nothing is reserved by asking: what decides is RecordUsage.
   const { answer: access } = await hub.call('MembershipService', 'CheckFeatureAccess', { feature, amount });
@@ -26,19 +29,37 @@ export async function report(hub, { feature, amount, batch, key }, say) {
     used: access.used,
     remaining: access.remaining ?? null,
   };
-  say('access', `${feature}: ${told.access.reason}, ${access.used} used this month, ${told.access.remaining ?? 'any number'} left`);
+  say(
+    'access',
+    `${feature}: ${told.access.reason}, ${access.used} used this month, ${told.access.remaining ?? 'any number'} left`,
+  );
 
   if (access.has_access) {
     // A batch has a key of its own from its creation on, kept with it; the second call stands for any repetition.
     const request = {
-      usage_data: { batch_name: batch, batch_type: 'video', usage_type: feature, usage_amount: amount, metadata: toStruct({ video_count: amount, reported_by: 'creatorup-node' }) },
+      usage_data: {
+        batch_name: batch,
+        batch_type: 'video',
+        usage_type: feature,
+        usage_amount: amount,
+        metadata: toStruct({ video_count: amount, reported_by: 'creatorup-node' }),
+      },
       idempotency_key: key,
     };
     for (const step of ['record', 'again']) {
       const { answer, attempts } = await hub.call('UsageService', 'RecordUsage', request);
-      const recorded = { usage_id: answer.usage_id, outcome: word(answer.outcome, 'USAGE_OUTCOME_'), duplicate: answer.duplicate, month_year: answer.usage.month_year, attempts };
+      const recorded = {
+        usage_id: answer.usage_id,
+        outcome: word(answer.outcome, 'USAGE_OUTCOME_'),
+        duplicate: answer.duplicate,
+        month_year: answer.usage.month_year,
+        attempts,
+      };
       told.recorded.push(recorded);
-      say(step, `batch "${batch}", key ${key}: ${recorded.outcome}, ${amount} in ${recorded.month_year}, record ${recorded.usage_id}${attempts > 1 ? `, after ${attempts} tries` : ''}`);
+      say(
+        step,
+        `batch "${batch}", key ${key}: ${recorded.outcome}, ${amount} in ${recorded.month_year}, record ${recorded.usage_id}${attempts > 1 ? `, after ${attempts} tries` : ''}`,
+      );
     }
   }
 

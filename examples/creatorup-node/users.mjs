@@ -58,5 +58,7 @@ export class Users {
 export function instant(text) {
   const parts = /^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?(Z|[+-]\d{2}:\d{2})$/.exec(text);
   const milliseconds = parts ? Date.parse(parts[1] + parts[3]) : NaN;
-  return Number.isNaN(milliseconds) ? null : BigInt(milliseconds) * 1_000_000n + BigInt((parts[2] ?? '').padEnd(9, '0'));
+  return Number.isNaN(milliseconds)
+    ? null
+    : BigInt(milliseconds) * 1_000_000n + BigInt((parts[2] ?? '').padEnd(9, '0'));
 }

@@ -302,8 +302,8 @@ async fn what_node_is_pushed_twice_late_or_by_a_stranger_changes_nothing() {
     assert_eq!((code, &first["data"]["changed"]), (200, &json!(true)));
     for (key, body, what) in [
         ("k-2", user("newest", late), "the same again"),
-        ("k-2", user("newest", "2026-03-15T12:00:01Z"), "the same, read later"),
         ("k-1", user("older", early), "an older one, by a microsecond"),
+        ("k-2", user("newest", "2026-03-15T12:00:01Z"), "the same, read later"),
     ] {
         let (code, answer) = send(SERVICE_KEY, key, &body).await;
         assert_eq!((code, &answer["data"]["changed"]), (200, &json!(false)), "{what}");
