@@ -144,7 +144,7 @@ async fn monitoring() {
     eventually("everything is over", async || {
         let asked = admin.analytics().get_sync_analytics(v1::GetSyncAnalyticsRequest::default()).await;
         seen = asked.expect("analytics").into_inner();
-        let queue = seen.queue.clone().unwrap_or_default();
+        let queue = seen.queue.unwrap_or_default();
         queue.waiting + queue.active == 0 && seen.events.as_ref().is_some_and(|events| events.pending == 0)
     })
     .await;

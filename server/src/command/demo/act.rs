@@ -335,7 +335,7 @@ async fn count(people: &People, figures: &mut Figures) -> anyhow::Result<()> {
     let settled = until("the hub's queue is empty", async || {
         let seen = people.admin.analytics().get_sync_analytics(v1::GetSyncAnalyticsRequest::default()).await;
         let seen = seen.map_err(refused)?.into_inner();
-        let queue = seen.queue.clone().unwrap_or_default();
+        let queue = seen.queue.unwrap_or_default();
         Ok((queue.available && queue.waiting + queue.active == 0).then_some((seen, queue)))
     });
     let (seen, queue) = settled.await?;
