@@ -11,6 +11,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::contract::Contract;
 use crate::schema::Schema;
 use crate::validate::{self, Refusal, Violation};
 
@@ -54,24 +55,29 @@ impl<U: Message + Name + Default> Decoder for ValidatingDecoder<U> {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let bytes = buffer.copy_to_bytes(buffer.remaining());
         if let Some(message) = Schema::get().message(&U::full_name()) {
-            validate::check(message, &bytes).map_err(refused)?;
+            validate::check(message, &bytes).map_err(|refusal| refused(refusal, domain::<U>()))?;
         }
-        U::decode(bytes).map(Some).map_err(|error| malformed(&error.to_string()))
+        U::decode(bytes).map(Some).map_err(|error| malformed(&error.to_string(), domain::<U>()))
     }
+}
+
+/// Whose word a refusal of a message is: that of the server whose contract the message belongs to.
+fn domain<M: Name>() -> &'static str {
+    Contract::of_package(M::PACKAGE).map_or("", |contract| contract.error_domain)
 }
 
 /// The status of a refused message: INVALID_ARGUMENT with `BadRequest` and `ErrorInfo` details.
-pub fn refused(refusal: Refusal) -> Status {
+fn refused(refusal: Refusal, domain: &str) -> Status {
     match refusal {
-        Refusal::Malformed(why) => malformed(&why),
-        Refusal::Violations(violations) => invalid(&violations),
+        Refusal::Malformed(why) => malformed(&why, domain),
+        Refusal::Violations(violations) => invalid(&violations, domain),
     }
 }
 
-/// The status of fields that break rules; the message names the first.
-pub fn invalid(violations: &[Violation]) -> Status {
+/// The status of fields that break rules, in the name of the server of that error domain; the message names the first.
+pub fn invalid(violations: &[Violation], domain: &str) -> Status {
     let mut details = ErrorDetails::new();
-    details.set_error_info("INVALID_FIELD", crate::ERROR_DOMAIN, std::collections::HashMap::new());
+    details.set_error_info("INVALID_FIELD", domain, std::collections::HashMap::new());
     for violation in violations {
         details.add_bad_request_violation(&violation.field, &violation.description);
     }
@@ -83,8 +89,8 @@ pub fn invalid(violations: &[Violation]) -> Status {
     Status::with_error_details(Code::InvalidArgument, message, details)
 }
 
-fn malformed(why: &str) -> Status {
+fn malformed(why: &str, domain: &str) -> Status {
     let mut details = ErrorDetails::new();
-    details.set_error_info("MALFORMED_REQUEST", crate::ERROR_DOMAIN, std::collections::HashMap::new());
+    details.set_error_info("MALFORMED_REQUEST", domain, std::collections::HashMap::new());
     Status::with_error_details(Code::InvalidArgument, format!("the request is no valid message: {why}"), details)
 }

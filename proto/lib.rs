@@ -1,12 +1,15 @@
-//! The contract of Upbridge: the messages and stubs generated from `proto/`, and what else is read out of it.
+//! The contracts of Upbridge: the messages and stubs generated from `proto/`, and what else is read out of it.
 //!
-//! - [`v1`] holds the messages, the client stubs and the server traits of package `upbridge.v1`.
-//! - [`schema`] is the contract as data: messages, validation rules, HTTP bindings and access policy.
+//! - [`v1`] holds the messages, the client stubs and the server traits of package `upbridge.v1`, the hub's.
+//! - [`creatorup::v1`] holds those of package `creatorup.v1`, the other side's.
+//! - [`contract`] says what is whose: a server offers one contract, and everything it shows is read from that one.
+//! - [`schema`] is all of it as data: messages, validation rules, HTTP bindings and access policy.
 //! - [`validate`] enforces the `buf.validate` rules on encoded messages; [`codec`] calls it for every request.
 //!
 //! The `.proto` files are the single source. Nothing here adds a rule of its own.
 
 pub mod codec;
+pub mod contract;
 pub mod schema;
 pub mod validate;
 
@@ -16,8 +19,19 @@ pub mod v1 {
     tonic::include_proto!("upbridge.v1");
 }
 
-/// The whole contract as an encoded `google.protobuf.FileDescriptorSet`, comments and options included.
-pub const DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("upbridge_descriptor");
+/// The contract of CreatorUp, which keeps the other half of every agreement.
+pub mod creatorup {
+    /// Package `creatorup.v1`.
+    #[allow(clippy::all, missing_docs)]
+    pub mod v1 {
+        tonic::include_proto!("creatorup.v1");
+    }
+}
 
-/// The `domain` of every `google.rpc.ErrorInfo` the hub sends.
-pub const ERROR_DOMAIN: &str = "upbridge";
+/// Where generated code of one package looks for what it shares with the other.
+#[doc(hidden)]
+pub mod upbridge {
+    pub use crate::v1;
+}
+
+pub use contract::{CREATORUP, Contract, UPBRIDGE};

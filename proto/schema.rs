@@ -1,4 +1,4 @@
-//! The contract as data, read once from the descriptor set: what the JSON face, the validating codec, the
+//! The contracts as data, read once from their descriptor sets: what the JSON face, the validating codec, the
 //! policy gate and the OpenAPI document share.
 //!
 //! Everything is indexed by small integers, so that encoding, decoding and validating a message follow tables
@@ -7,25 +7,29 @@
 mod build;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::OnceLock;
 
-use prost_reflect::DescriptorPool;
 use regex::Regex;
+
+use crate::contract::CONTRACTS;
 
 /// Index of a message in [`Schema::messages`].
 pub type MessageId = usize;
 /// Index of an enum in [`Schema::enums`].
 pub type EnumId = usize;
 
-/// Every message, enum and method of the contract.
+/// Every message, enum and method of every contract. [`Contract`](crate::Contract) tells what is whose.
 #[derive(Debug)]
 pub struct Schema {
     /// Messages; a field's [`Kind::Message`] points into this list.
     pub messages: Vec<Message>,
     /// Enums; a field's [`Kind::Enum`] points into this list.
     pub enums: Vec<Enum>,
-    /// Methods of every service, in the order of the files.
-    pub methods: Vec<Method>,
+    /// Methods of every service, contract by contract, in the order of the files.
+    methods: Vec<Method>,
+    /// Where the methods of a package are.
+    places: HashMap<&'static str, Range<usize>>,
     by_name: HashMap<String, MessageId>,
     by_path: HashMap<String, usize>,
 }
@@ -171,6 +175,10 @@ pub struct EnumValue {
 /// An rpc.
 #[derive(Debug)]
 pub struct Method {
+    /// The package of its contract.
+    pub package: &'static str,
+    /// Its place among the methods of that contract, from 0.
+    pub place: usize,
     /// gRPC path, such as `/upbridge.v1.AuthService/Login`.
     pub path: String,
     /// Full name of the service.
@@ -228,14 +236,14 @@ pub struct Policy {
 }
 
 impl Schema {
-    /// The contract's schema, built at the first call.
+    /// The schema, built at the first call.
     ///
     /// # Panics
-    /// When the embedded descriptor set breaks the rules of the contract (a pattern that does not compile, a
+    /// When an embedded descriptor set breaks the rules of the contract (a pattern that does not compile, a
     /// binding to a field that does not exist): the contract's tests find that before anyone else does.
     pub fn get() -> &'static Schema {
         static SCHEMA: OnceLock<Schema> = OnceLock::new();
-        SCHEMA.get_or_init(|| build::build(&pool()))
+        SCHEMA.get_or_init(|| build::build(CONTRACTS))
     }
 
     /// The message of that full name.
@@ -243,7 +251,17 @@ impl Schema {
         self.by_name.get(full_name).copied()
     }
 
-    /// The method at that gRPC path, with its index in [`Schema::methods`].
+    /// Where the methods of a package are in [`Schema::all_methods`].
+    pub(crate) fn places(&self, package: &str) -> Range<usize> {
+        self.places.get(package).cloned().unwrap_or_default()
+    }
+
+    /// The methods of every contract; those of one are what [`Contract::methods`](crate::Contract::methods) is for.
+    pub fn all_methods(&self) -> &[Method] {
+        &self.methods
+    }
+
+    /// The method at that gRPC path of any contract, with its index in [`Schema::all_methods`].
     pub fn method(&self, path: &str) -> Option<(usize, &Method)> {
         let index = *self.by_path.get(path)?;
         Some((index, &self.methods[index]))
@@ -279,14 +297,6 @@ impl Enum {
     pub fn words(&self) -> impl Iterator<Item = &str> {
         self.values.iter().filter(|value| value.number != 0).map(|value| value.word.as_str())
     }
-}
-
-/// A descriptor pool of the contract, for those who need comments or reflection. Costs a few milliseconds.
-///
-/// # Panics
-/// When the embedded descriptor set does not decode, which the build rules out.
-pub fn pool() -> DescriptorPool {
-    DescriptorPool::decode(crate::DESCRIPTOR_SET).expect("the embedded descriptor set decodes")
 }
 
 /// The `{variable}` names of a path template, in order.

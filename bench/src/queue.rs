@@ -112,7 +112,7 @@ impl Shop {
         };
         let stop = CancellationToken::new();
         let options = storage::Options { url, read_connections: 4, wait: Duration::from_secs(5), max_retries: 3 };
-        let store = Arc::new(Store::open(&options, stop.clone()).await.map_err(failed)?);
+        let store = Arc::new(storage::open(&options, stop.clone()).await.map_err(failed)?);
         let shop = Shop { store, stop };
         shop.clear().await?;
         Ok(shop)

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tonic::Status;
 use tonic_types::StatusExt;
+use upbridge_proto::Contract;
 
 /// The reason, stable for programs: a name of `ErrorReason` without its prefix, such as `QUOTA_EXCEEDED`.
 /// `None` when the failure is not the hub's word, as when it could not be reached.
 pub fn reason(status: &Status) -> Option<String> {
-    status.get_details_error_info().filter(|info| info.domain == upbridge_proto::ERROR_DOMAIN).map(|info| info.reason)
+    status.get_details_error_info().filter(|info| Contract::of_domain(&info.domain).is_some()).map(|info| info.reason)
 }
 
 /// The fields at fault, by their path in the request, each with what it must be.

@@ -1,4 +1,4 @@
-//! Builds the schema from the descriptor pool, once, at the first use.
+//! Builds the schema from the descriptor pools, once, at the first use.
 //!
 //! What breaks a rule of the contract itself (a pattern that does not compile, a binding to a field that does not
 //! exist, a type the contract does not use) panics here, in every test, and so never reaches anyone.
@@ -6,72 +6,84 @@
 use std::collections::HashMap;
 
 use prost_reflect::{
-    Cardinality, DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind as ReflectKind,
-    MessageDescriptor, MethodDescriptor, Value,
+    Cardinality, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind as ReflectKind, MessageDescriptor,
+    MethodDescriptor, Value,
 };
 
 use super::{
     Binding, Enum, EnumId, EnumValue, Field, Kind, Many, Message, MessageId, Method, Policy, Rules, Schema, Shape,
     path_variables,
 };
+use crate::contract::Contract;
 
 struct Builder {
     messages: Vec<Message>,
     enums: Vec<Enum>,
     by_name: HashMap<String, MessageId>,
     enum_by_name: HashMap<String, EnumId>,
-    field_rules: ExtensionDescriptor,
 }
 
-pub(super) fn build(pool: &DescriptorPool) -> Schema {
-    let extension = |name: &str| pool.get_extension_by_name(name).unwrap_or_else(|| panic!("no option {name}"));
-    let mut builder = Builder {
-        messages: Vec::new(),
-        enums: Vec::new(),
-        by_name: HashMap::new(),
-        enum_by_name: HashMap::new(),
-        field_rules: extension("buf.validate.field"),
-    };
-    let (http, policy, status) =
-        (extension("google.api.http"), extension("upbridge.v1.policy"), extension("upbridge.v1.http_success_status"));
-    let mut methods = Vec::new();
-    for service in pool.services() {
-        for method in service.methods() {
-            let (input, output) = (builder.message(&method.input()), builder.message(&method.output()));
-            let options = method.options();
-            let success_status = match options.get_extension(&status).as_i32() {
-                Some(code @ 200..=299) => code as u16,
-                _ => 200,
-            };
-            methods.push(Method {
-                path: format!("/{}/{}", service.full_name(), method.name()),
-                service: service.full_name().to_owned(),
-                name: method.name().to_owned(),
-                input,
-                output,
-                client_streaming: method.is_client_streaming(),
-                server_streaming: method.is_server_streaming(),
-                bindings: if options.has_extension(&http) { bindings(&options, &http) } else { Vec::new() },
-                policy: options.has_extension(&policy).then(|| read_policy(&options, &policy)),
-                success_status,
-                idempotent: is_idempotent(&method),
-            });
-        }
-    }
-    // Messages that no method names (types of events to come) still take part, so their rules are checked too.
-    for message in pool.all_messages().filter(|message| message.package_name() == "upbridge.v1") {
-        builder.message(&message);
+pub(super) fn build(contracts: &[&'static Contract]) -> Schema {
+    let mut builder =
+        Builder { messages: Vec::new(), enums: Vec::new(), by_name: HashMap::new(), enum_by_name: HashMap::new() };
+    let (mut methods, mut places) = (Vec::new(), HashMap::new());
+    for contract in contracts {
+        let first = methods.len();
+        builder.read(contract, &mut methods);
+        places.insert(contract.package, first..methods.len());
     }
     builder.spread_rules();
     let by_path = methods.iter().enumerate().map(|(index, method)| (method.path.clone(), index)).collect();
-    let schema =
-        Schema { messages: builder.messages, enums: builder.enums, methods, by_name: builder.by_name, by_path };
+    let Builder { messages, enums, by_name, .. } = builder;
+    let schema = Schema { messages, enums, methods, places, by_name, by_path };
     check_bindings(&schema);
     schema
 }
 
 impl Builder {
-    fn message(&mut self, descriptor: &MessageDescriptor) -> MessageId {
+    /// Adds the messages of a contract to what is known, and its methods to `methods`.
+    fn read(&mut self, contract: &Contract, methods: &mut Vec<Method>) {
+        let pool = contract.pool();
+        let extension = |name: &str| pool.get_extension_by_name(name).unwrap_or_else(|| panic!("no option {name}"));
+        let (http, policy, status) = (
+            extension("google.api.http"),
+            extension("upbridge.v1.policy"),
+            extension("upbridge.v1.http_success_status"),
+        );
+        let rules = extension("buf.validate.field");
+        let first = methods.len();
+        for service in pool.services().filter(|service| service.package_name() == contract.package) {
+            for method in service.methods() {
+                let (input, output) = (self.message(&method.input(), &rules), self.message(&method.output(), &rules));
+                let options = method.options();
+                let success_status = match options.get_extension(&status).as_i32() {
+                    Some(code @ 200..=299) => code as u16,
+                    _ => 200,
+                };
+                methods.push(Method {
+                    package: contract.package,
+                    place: methods.len() - first,
+                    path: format!("/{}/{}", service.full_name(), method.name()),
+                    service: service.full_name().to_owned(),
+                    name: method.name().to_owned(),
+                    input,
+                    output,
+                    client_streaming: method.is_client_streaming(),
+                    server_streaming: method.is_server_streaming(),
+                    bindings: if options.has_extension(&http) { bindings(&options, &http) } else { Vec::new() },
+                    policy: options.has_extension(&policy).then(|| read_policy(&options, &policy)),
+                    success_status,
+                    idempotent: is_idempotent(&method),
+                });
+            }
+        }
+        // Messages that no method names (types of events to come) still take part, so their rules are checked too.
+        for message in pool.all_messages().filter(|message| message.package_name() == contract.package) {
+            self.message(&message, &rules);
+        }
+    }
+
+    fn message(&mut self, descriptor: &MessageDescriptor, rules: &ExtensionDescriptor) -> MessageId {
         if let Some(id) = self.by_name.get(descriptor.full_name()) {
             return *id;
         }
@@ -95,7 +107,7 @@ impl Builder {
         });
         let mut declared: Vec<FieldDescriptor> = descriptor.fields().collect();
         declared.sort_by_key(|field| field.path().last().copied());
-        let fields: Vec<Field> = declared.iter().map(|field| self.field(field)).collect();
+        let fields: Vec<Field> = declared.iter().map(|field| self.field(field, rules)).collect();
         let message = &mut self.messages[id];
         for (index, field) in fields.iter().enumerate() {
             message.by_number.insert(field.number, index);
@@ -106,7 +118,7 @@ impl Builder {
         id
     }
 
-    fn field(&mut self, descriptor: &FieldDescriptor) -> Field {
+    fn field(&mut self, descriptor: &FieldDescriptor, rules: &ExtensionDescriptor) -> Field {
         let (cardinality, kind) = if descriptor.is_map() {
             let ReflectKind::Message(entry) = descriptor.kind() else { unreachable!("a map field is a message") };
             assert!(
@@ -120,19 +132,19 @@ impl Builder {
         } else {
             (Many::One, descriptor.kind())
         };
-        let rules = descriptor.options().get_extension(&self.field_rules).as_message().map(read_rules);
+        let said = descriptor.options().get_extension(rules).as_message().map(read_rules);
         Field {
             number: descriptor.number(),
             name: descriptor.name().to_owned(),
             json_name: descriptor.json_name().to_owned(),
-            kind: self.kind(&kind, descriptor.full_name()),
+            kind: self.kind(&kind, descriptor.full_name(), rules),
             cardinality,
             presence: descriptor.supports_presence(),
-            rules: rules.unwrap_or_default(),
+            rules: said.unwrap_or_default(),
         }
     }
 
-    fn kind(&mut self, kind: &ReflectKind, field: &str) -> Kind {
+    fn kind(&mut self, kind: &ReflectKind, field: &str, rules: &ExtensionDescriptor) -> Kind {
         match kind {
             ReflectKind::Bool => Kind::Bool,
             ReflectKind::Int32 => Kind::Int32,
@@ -157,8 +169,8 @@ impl Builder {
                 self.enums.push(Enum { full_name: descriptor.full_name().to_owned(), values: values.collect() });
                 Kind::Enum(id)
             }
-            ReflectKind::Message(descriptor) => Kind::Message(self.message(descriptor)),
-            other => panic!("{field} has type {other:?}, which this contract does not use"),
+            ReflectKind::Message(descriptor) => Kind::Message(self.message(descriptor, rules)),
+            other => panic!("{field} has type {other:?}, which the contracts do not use"),
         }
     }
 
@@ -290,7 +302,7 @@ fn binding(rule: &DynamicMessage) -> Binding {
         .find_map(|verb| Some((verb.to_uppercase(), text(rule, verb)?)))
         .expect("an HTTP binding has a verb and a path");
     let body = text(rule, "body");
-    assert!(matches!(body.as_deref(), None | Some("*")), "{template}: a body is `*` or absent in this contract");
+    assert!(matches!(body.as_deref(), None | Some("*")), "{template}: a body is `*` or absent in the contracts");
     Binding { verb, template, body: body.is_some(), response_body: text(rule, "response_body") }
 }
 

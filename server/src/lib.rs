@@ -3,57 +3,69 @@
 //! The map of the house, from the doors inward:
 //!
 //! - [`front`] takes every request of the one port and sends it to gRPC or HTTP.
-//! - [`grpc`] is the first door: the services of the contract behind their [`gate`](grpc::gate).
+//! - [`grpc`] is the first door: the services of the contract behind their gate.
 //! - [`http`] is the second: JSON for every binding of the contract, OpenAPI and its page, through the same gate.
 //! - [`delivery`] is the outward door: whom the hub calls, and within which bounds.
 //! - [`domain`] is what may happen, [`queue`] what is remembered for later, [`model`] what things are, [`storage`]
 //!   how they are kept.
 //! - [`config`], [`telemetry`] and [`access_log`] are what the process is told and what it tells.
 //!
+//! What every server of the house stands on is in the crate `upbridge-service`; its rooms, and those parts of the rooms
+//! here that are its, go by the same names.
+//!
 //! [`run`] is the only wiring.
 
-pub mod access_log;
 pub mod config;
 pub mod delivery;
 pub mod domain;
-pub mod front;
 pub mod grpc;
-pub mod http;
 pub mod model;
-pub mod queue;
 pub mod storage;
-pub mod telemetry;
 
-mod health;
+mod checkup;
 
-use std::net::SocketAddr;
+pub use upbridge_service::{access_log, front, http, queue, telemetry};
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum_server::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use upbridge_proto::UPBRIDGE;
+use upbridge_service::grpc::Gate;
+use upbridge_service::grpc::gate::check_policies;
+use upbridge_service::health::{self, Health};
+use upbridge_service::serve::serve;
 
 use crate::access_log::AccessLog;
+use crate::checkup::Checkup;
 use crate::config::Config;
 use crate::delivery::CreatorUpApi;
 use crate::domain::Hub;
 use crate::front::Front;
-use crate::grpc::gate::Gate;
 use crate::model::Clock;
 use crate::model::creatorup::CreatorUp;
-use crate::storage::Store;
+use crate::model::webhook::WebhookEvent;
 use crate::telemetry::Meters;
 
 /// How often the hub tidies up.
 const TIDY_INTERVAL: Duration = Duration::from_secs(60);
-/// A client that has not sent its request's head by then is holding the connection for nothing.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The hub's API, for people.
+pub static API: http::Api = http::Api {
+    contract: &UPBRIDGE,
+    title: "Upbridge API",
+    server: "hub",
+    about: "Connects DigiUp and CreatorUp: accounts, memberships and usage.",
+    token: "The token of a sign-in. Services may send their API key here as well.",
+    service_key: "CreatorUp's API key.",
+    session_cookie: Some(grpc::SESSION_COOKIE),
+};
 
 /// Opens the store and gives an empty database its plans and its first administrator.
 pub async fn open(config: &Config, clock: Arc<dyn Clock>, stop: CancellationToken) -> anyhow::Result<Hub> {
-    let store = Arc::new(Store::open(&config.store_options(), stop).await.map_err(explained)?);
+    let store = Arc::new(storage::open(&config.store_options(), stop).await.map_err(explained)?);
     let creatorup = connect(config, clock.clone())?;
     Ok(Hub::new(store, clock, config.rules(creatorup)))
 }
@@ -84,16 +96,18 @@ pub async fn run(
     listener: std::net::TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    grpc::gate::check_policies(&upbridge_proto::schema::Schema::get().methods)?;
+    check_policies(UPBRIDGE.methods(), |event| WebhookEvent::parse(event).is_some())?;
     let writer_stop = CancellationToken::new();
     let hub = Arc::new(open(&config, clock, writer_stop.clone()).await?);
     welcome(&hub, &config).await?;
 
-    let meters = Meters::new()?;
+    let meters = Meters::new(&UPBRIDGE)?;
     let (services, reporter) = grpc::routes(&hub, config.body_limit_bytes, config.reflection, config.tls.is_some())?;
-    let gate = Gate::new(services, hub.clone(), meters.clone(), config.request_timeout);
-    let health = Arc::new(health::Health::new(hub.clone(), reporter, meters.clone()));
-    let options = http::Options { body_limit: config.body_limit_bytes, guard: Some(Arc::new(gate.clone())) };
+    let gate = Gate::new(services, &UPBRIDGE, hub.clone(), meters.clone(), config.request_timeout);
+    let health = Arc::new(Health::new(hub.store().clone(), reporter, grpc::SERVICES));
+    let checkup = Arc::new(Checkup::new(hub.clone(), &meters));
+    let guard: Arc<dyn http::Guard> = Arc::new(gate.clone());
+    let options = http::Options { api: &API, body_limit: config.body_limit_bytes, guard: Some(guard) };
     let pages = http::router(gate.clone(), options)
         .merge(health::routes(health.clone(), meters))
         .layer(http::cors(&config.cors_origins));
@@ -106,7 +120,7 @@ pub async fn run(
 
     let tasks = TaskTracker::new();
     let background = CancellationToken::new();
-    tasks.spawn(health.clone().watch(config.health_check_interval, background.clone()));
+    tasks.spawn(health.clone().watch(checkup, config.health_check_interval, background.clone()));
     tasks.spawn(tidy(hub.clone(), background.clone()));
     if let Some(interval) = config.cleanup.interval {
         tasks.spawn(clean_up(hub.clone(), interval, background.clone()));
@@ -117,11 +131,9 @@ pub async fn run(
     tasks.close();
 
     let address = listener.local_addr()?;
-    let handle = Handle::new();
-    let drain = drain(shutdown, health, hub.clone(), handle.clone(), config.drain_timeout);
+    let closing = closing(shutdown, health, hub.clone(), config.drain_timeout);
     tracing::info!(%address, tls = config.tls.is_some(), database = hub.store().dialect().name(), "the hub is serving");
-    let (served, ()) = tokio::join!(serve(&config, listener, app, handle), drain);
-    served?;
+    serve(listener, config.tls.as_ref(), app, closing, config.drain_timeout).await?;
 
     background.cancel();
     tasks.wait().await;
@@ -147,50 +159,12 @@ async fn welcome(hub: &Hub, config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn drain(
-    shutdown: CancellationToken,
-    health: Arc<health::Health>,
-    hub: Arc<Hub>,
-    handle: Handle<SocketAddr>,
-    bound: Duration,
-) {
+/// Waits for the end, and says that it comes before the doors close.
+async fn closing(shutdown: CancellationToken, health: Arc<Health>, hub: Arc<Hub>, bound: Duration) {
     shutdown.cancelled().await;
     tracing::info!(seconds = bound.as_secs(), "stopping: no new connections, calls in flight may finish");
     health.stop().await;
     hub.stopping().cancel();
-    handle.graceful_shutdown(Some(bound));
-}
-
-async fn serve(
-    config: &Config,
-    listener: std::net::TcpListener,
-    app: axum::Router,
-    handle: Handle<SocketAddr>,
-) -> anyhow::Result<()> {
-    let service = app.into_make_service_with_connect_info::<SocketAddr>();
-    listener.set_nonblocking(true)?;
-    macro_rules! serve {
-        ($server:expr) => {{
-            let mut server = $server.handle(handle);
-            let http = server.http_builder();
-            http.http1().timer(hyper_util::rt::TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-            http.http2()
-                .timer(hyper_util::rt::TokioTimer::new())
-                .keep_alive_interval(Some(Duration::from_secs(30)))
-                .keep_alive_timeout(Duration::from_secs(20))
-                .max_concurrent_streams(1024);
-            server.serve(service).await.context("the listener failed")
-        }};
-    }
-    match &config.tls {
-        None => serve!(axum_server::from_tcp(listener)?.acceptor(axum_server::accept::NoDelayAcceptor::new())),
-        Some((certificate, key)) => {
-            let tls = axum_server::tls_rustls::RustlsConfig::from_pem_file(certificate, key)
-                .await
-                .context("TLS_CERT_FILE and TLS_KEY_FILE cannot be read as a certificate and its key")?;
-            serve!(axum_server::from_tcp_rustls(listener, tls)?)
-        }
-    }
 }
 
 async fn tidy(hub: Arc<Hub>, stop: CancellationToken) {

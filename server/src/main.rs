@@ -117,10 +117,10 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     if let Command::Openapi { out } = command {
-        let document = http::openapi::document();
+        let document = http::openapi::document(&upbridge_server::API);
         return match out {
             Some(path) => std::fs::write(&path, document).with_context(|| path.display().to_string()),
-            None => print(document),
+            None => print(&document),
         };
     }
     if let Command::Queue(queue) = command {
@@ -169,7 +169,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let guard = telemetry::start_logging(&config.log).context("LOG_DIR cannot be written")?;
+    let guard = telemetry::start_logging(&config.log, &["upbridge"]).context("LOG_DIR cannot be written")?;
     let address = SocketAddr::new(config.host, config.port);
     let listener =
         TcpListener::bind(address).with_context(|| format!("HOST and PORT: {address} cannot be listened on"))?;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use prost_reflect::{DescriptorPool, FieldDescriptor, MethodDescriptor};
-use upbridge_proto::schema::{Schema, pool};
+use upbridge_proto::UPBRIDGE;
 use upbridge_server::model::{Reason, job, membership, transition, user};
 
 fn root() -> PathBuf {
@@ -35,12 +35,13 @@ fn golden(name: &str, actual: &str) {
 
 #[test]
 fn the_contract_is_the_one_callers_know() {
-    golden("contract.txt", &text(&pool()));
+    golden("contract.txt", &text(&UPBRIDGE.pool()));
 }
 
 #[test]
 fn the_openapi_document_is_the_one_callers_know() {
-    let document: serde_json::Value = serde_json::from_str(upbridge_server::http::openapi::document()).unwrap();
+    let document: serde_json::Value =
+        serde_json::from_str(&upbridge_server::http::openapi::document(&upbridge_server::API)).unwrap();
     golden("openapi.json", &format!("{}\n", serde_json::to_string_pretty(&document).unwrap()));
 }
 
@@ -71,8 +72,7 @@ fn text(pool: &DescriptorPool) -> String {
 }
 
 fn signature(method: &MethodDescriptor) -> String {
-    let (_, known) =
-        Schema::get().method(&format!("/{}/{}", method.parent_service().full_name(), method.name())).unwrap();
+    let (_, known) = UPBRIDGE.method(&format!("/{}/{}", method.parent_service().full_name(), method.name())).unwrap();
     let stream = |is: bool| if is { "stream " } else { "" };
     let mut out = format!(
         "{}({}{}) -> {}{}",
@@ -109,7 +109,7 @@ fn declaration(field: &FieldDescriptor) -> String {
 #[test]
 fn every_part_of_the_contract_has_a_comment() {
     let mut missing = Vec::new();
-    for file in pool().files().filter(|file| !file.package_name().starts_with("google.protobuf")) {
+    for file in UPBRIDGE.pool().files().filter(|file| !file.package_name().starts_with("google.protobuf")) {
         let proto = file.file_descriptor_proto();
         let comments = proto.source_code_info.as_ref().expect("comments are kept");
         let documented = |path: &[i32]| {
@@ -146,7 +146,7 @@ const WITHOUT_ROUTE: &[&str] = &["RecordUsageStream"];
 fn every_rpc_has_a_route_a_policy_and_a_test() {
     let mut sources = String::new();
     read_tests(&root().join("tests/it"), &mut sources);
-    for method in &Schema::get().methods {
+    for method in UPBRIDGE.methods() {
         let routeless = WITHOUT_ROUTE.contains(&method.name.as_str());
         assert_eq!(method.bindings.is_empty(), routeless, "{}: a route, or a reason in WITHOUT_ROUTE", method.path);
         assert!(method.policy.is_some(), "{} has no policy", method.path);
@@ -181,7 +181,7 @@ fn snake(camel: &str) -> String {
 fn the_model_and_the_contract_have_the_same_words() {
     // In the order of the numbers, from 1: conversions go by the place alone.
     let words = |name: &str| -> Vec<String> {
-        let found = pool().get_enum_by_name(&format!("upbridge.v1.{name}")).expect(name);
+        let found = UPBRIDGE.pool().get_enum_by_name(&format!("upbridge.v1.{name}")).expect(name);
         let prefix = format!("{}_", snake(name).to_uppercase());
         let word = |number| {
             let value = found.get_value(number).unwrap_or_else(|| panic!("{name} has no value {number}"));

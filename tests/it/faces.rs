@@ -12,7 +12,7 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 use upbridge_client::health::{HealthCheckRequest, health_check_response::ServingStatus};
 use upbridge_client::{Client, Code, v1};
-use upbridge_proto::schema::Schema;
+use upbridge_proto::UPBRIDGE;
 
 use crate::harness::{RawClient, Setup, TestDatabase, TestHub, eventually, frame, keyed, usage};
 
@@ -91,7 +91,7 @@ async fn reflection_lists_every_service_and_describes_each_completely() {
     }
     let mut pool = prost_reflect::DescriptorPool::new();
     pool.add_file_descriptor_protos(files.into_values()).expect("all imports are there");
-    for method in &Schema::get().methods {
+    for method in UPBRIDGE.methods() {
         let service = pool.get_service_by_name(&method.service).expect(&method.service);
         assert!(service.methods().any(|described| described.name() == method.name), "{}", method.path);
     }
@@ -172,7 +172,7 @@ async fn the_description_lists_every_binding_of_the_contract() {
         .iter()
         .flat_map(|(path, verbs)| verbs.as_object().unwrap().keys().map(move |verb| (verb.to_uppercase(), shape(path))))
         .collect();
-    for method in &Schema::get().methods {
+    for method in UPBRIDGE.methods() {
         for binding in &method.bindings {
             assert!(
                 described.contains(&(binding.verb.clone(), shape(&binding.template))),

@@ -4,7 +4,8 @@
 use reqwest::{Client as Http, RequestBuilder};
 use serde_json::Value;
 use upbridge_client::{Code, Status, v1};
-use upbridge_proto::schema::{Method, Policy, Schema};
+use upbridge_proto::UPBRIDGE;
+use upbridge_proto::schema::{Method, Policy};
 use uuid::Uuid;
 
 use crate::harness::{self, SERVICE_KEY, TestHub, fault, refusal};
@@ -81,7 +82,7 @@ fn of_the_policy(refusal: &(Code, String)) -> bool {
 async fn every_rpc_admits_over_grpc_whom_its_policy_names_and_nobody_else() {
     let (hub, grpc) = (TestHub::start().await, grpc());
     let mut cells = 0;
-    for method in &Schema::get().methods {
+    for method in UPBRIDGE.methods() {
         let policy = method.policy.as_ref().unwrap();
         for caller in CALLERS {
             let refusal = refused(identified(&hub, call(&hub, &grpc, &method.path), caller).await).await;
@@ -135,7 +136,7 @@ async fn over_http(hub: &TestHub, http: &Http, method: &Method, caller: Caller) 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_path_admits_over_http_whom_the_policy_of_its_rpc_names_and_nobody_else() {
     let (hub, http) = (TestHub::start().await, Http::new());
-    for method in &Schema::get().methods {
+    for method in UPBRIDGE.methods() {
         for caller in CALLERS {
             over_http(&hub, &http, method, caller).await;
         }

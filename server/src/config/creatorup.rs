@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::Reader;
+use upbridge_service::config::Reader;
+
 use crate::delivery::{BaseUrl, Networks, Options};
 
 const ADDRESS: &str =
@@ -20,32 +21,31 @@ pub struct CreatorUp {
     pub sync_batch_size: u64,
 }
 
-impl Reader<'_> {
-    pub(super) fn creatorup(&mut self) -> CreatorUp {
-        let url = self.optional("CREATORUP_API_URL").map(|text| self.address("CREATORUP_API_URL", &text));
-        let listed = self.text("CREATORUP_ALLOWED_URLS", "");
-        let listed = listed.split(',').map(str::trim).filter(|text| !text.is_empty());
-        let allowed_urls: Vec<_> = listed.map(|text| self.address("CREATORUP_ALLOWED_URLS", text)).collect();
-        let networks = Networks::parse(&self.text("OUTBOUND_ALLOWED_NETWORKS", ""));
-        let allowed_networks = networks.unwrap_or_else(|| {
-            self.problem(
-                "OUTBOUND_ALLOWED_NETWORKS",
-                "must be networks such as 10.1.0.0/16, or addresses, separated by commas",
-            )
-        });
-        // Below the deadline of the job that makes the call.
-        let timeout = self.millis("SYNC_TIMEOUT", 10_000, 10, 100_000);
-        let allowed_urls = allowed_urls.into_iter().flatten().collect();
-        CreatorUp {
-            api: url.flatten().map(|url| Options { url, allowed_urls, timeout, allowed_networks }),
-            sync_interval: self.millis("SYNC_INTERVAL", 300_000, 100, 86_400_000),
-            sync_batch_size: self.number("SYNC_BATCH_SIZE", 100, 1, 10_000),
-        }
+/// Reads them.
+pub(super) fn read(reader: &mut Reader<'_>) -> CreatorUp {
+    let url = reader.optional("CREATORUP_API_URL").map(|text| address(reader, "CREATORUP_API_URL", &text));
+    let listed = reader.text("CREATORUP_ALLOWED_URLS", "");
+    let listed = listed.split(',').map(str::trim).filter(|text| !text.is_empty());
+    let allowed_urls: Vec<_> = listed.map(|text| address(reader, "CREATORUP_ALLOWED_URLS", text)).collect();
+    let networks = Networks::parse(&reader.text("OUTBOUND_ALLOWED_NETWORKS", ""));
+    let allowed_networks = networks.unwrap_or_else(|| {
+        reader.problem(
+            "OUTBOUND_ALLOWED_NETWORKS",
+            "must be networks such as 10.1.0.0/16, or addresses, separated by commas",
+        )
+    });
+    // Below the deadline of the job that makes the call.
+    let timeout = reader.millis("SYNC_TIMEOUT", 10_000, 10, 100_000);
+    let allowed_urls = allowed_urls.into_iter().flatten().collect();
+    CreatorUp {
+        api: url.flatten().map(|url| Options { url, allowed_urls, timeout, allowed_networks }),
+        sync_interval: reader.millis("SYNC_INTERVAL", 300_000, 100, 86_400_000),
+        sync_batch_size: reader.number("SYNC_BATCH_SIZE", 100, 1, 10_000),
     }
+}
 
-    fn address(&mut self, name: &str, text: &str) -> Option<BaseUrl> {
-        BaseUrl::parse(text).or_else(|| self.problem(name, ADDRESS))
-    }
+fn address(reader: &mut Reader<'_>, name: &str, text: &str) -> Option<BaseUrl> {
+    BaseUrl::parse(text).or_else(|| reader.problem(name, ADDRESS))
 }
 
 #[cfg(test)]
@@ -58,9 +58,9 @@ mod tests {
     fn read(variables: &[(&str, &str)]) -> (CreatorUp, Vec<String>) {
         let variables: BTreeMap<_, _> =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut reader =
-            Reader { variables: &variables, problems: Vec::new(), made: BTreeMap::new(), data: Path::new("unused") };
-        (reader.creatorup(), reader.problems)
+        let mut reader = Reader::new(&variables, Path::new("unused"));
+        let creatorup = super::read(&mut reader);
+        (creatorup, reader.finish().err().map(|problems| problems.list().to_vec()).unwrap_or_default())
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Reader;
+use upbridge_service::config::Reader;
+
 use crate::model::retention::{LEAST_RECEIPT_DAYS, Retention};
 
 /// Ten years.
@@ -20,23 +21,22 @@ pub struct Cleanup {
     pub retention: Retention,
 }
 
-impl Reader<'_> {
-    pub(super) fn cleanup(&mut self) -> Cleanup {
-        let mut days = |name, default, least| self.number(name, default, least, MOST_DAYS) as u32;
-        let retention = Retention {
-            events: days("RETENTION_EVENTS_DAYS", 90, 1),
-            webhook_logs: days("RETENTION_WEBHOOK_LOGS_DAYS", 90, 1),
-            webhook_receipts: days("RETENTION_WEBHOOK_RECEIPTS_DAYS", 45, u64::from(LEAST_RECEIPT_DAYS)),
-            sessions: days("RETENTION_SESSIONS_DAYS", 30, 1),
-            alerts: days("RETENTION_ALERTS_DAYS", 365, 1),
-        };
-        Cleanup {
-            interval: match self.text("CLEANUP_INTERVAL", "86400000").as_str() {
-                "off" => None,
-                _ => Some(self.millis("CLEANUP_INTERVAL", 86_400_000, 100, 31 * 86_400_000)),
-            },
-            archive: self.optional("CLEANUP_ARCHIVE_DIR").map(PathBuf::from),
-            retention,
-        }
+/// Reads them.
+pub(super) fn read(reader: &mut Reader<'_>) -> Cleanup {
+    let mut days = |name, default, least| reader.number(name, default, least, MOST_DAYS) as u32;
+    let retention = Retention {
+        events: days("RETENTION_EVENTS_DAYS", 90, 1),
+        webhook_logs: days("RETENTION_WEBHOOK_LOGS_DAYS", 90, 1),
+        webhook_receipts: days("RETENTION_WEBHOOK_RECEIPTS_DAYS", 45, u64::from(LEAST_RECEIPT_DAYS)),
+        sessions: days("RETENTION_SESSIONS_DAYS", 30, 1),
+        alerts: days("RETENTION_ALERTS_DAYS", 365, 1),
+    };
+    Cleanup {
+        interval: match reader.text("CLEANUP_INTERVAL", "86400000").as_str() {
+            "off" => None,
+            _ => Some(reader.millis("CLEANUP_INTERVAL", 86_400_000, 100, 31 * 86_400_000)),
+        },
+        archive: reader.optional("CLEANUP_ARCHIVE_DIR").map(PathBuf::from),
+        retention,
     }
 }

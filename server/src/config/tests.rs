@@ -1,5 +1,7 @@
 //! What a configuration says, and what is wrong with one.
 
+use upbridge_service::config::{SECRET_BYTES, secrets_file};
+
 use super::*;
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, Problems> {

@@ -1,26 +1,12 @@
 //! The outward door: the only room that calls others.
 //!
-//! The cast: [`Guard`] knows which addresses may be called, [`Outbound`] calls them, [`CreatorUpApi`] speaks to
-//! CreatorUp through it.
-//!
-//! Guaranteed of every call: it ends within its timeout, the answer's last byte included; it goes to the address that
-//! was named and nowhere else (no redirect is followed, no proxy of the environment is used, certificates are
-//! verified); no more of an answer than its cap is read, and none of it is asked for compressed. What a caller of the
-//! hub can choose goes through the guard, which judges the very addresses that are connected to, so a name that
-//! resolves to another address a moment later gains nothing. What the operator configured as CreatorUp's address is
-//! trusted.
-//!
-//! Not guaranteed: that a call which failed was not received. So whatever is sent can be sent again.
+//! [`CreatorUpApi`] speaks to CreatorUp, through the bounded and guarded client of [`upbridge_service::delivery`], where
+//! the essay of what is guaranteed stands.
 
 mod creatorup;
-mod guard;
-mod outbound;
-mod target;
 
 pub use creatorup::CreatorUpApi;
-pub use guard::{Guard, Networks};
-pub use outbound::{Answer, MOST_BYTES, Outbound, Trust};
-pub use target::BaseUrl;
+pub use upbridge_service::delivery::{Answer, BaseUrl, Guard, MOST_BYTES, Networks, Outbound, Trust};
 
 use std::time::Duration;
 

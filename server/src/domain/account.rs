@@ -12,7 +12,7 @@ use super::{Hub, Known};
 use crate::model::context::SignedIn;
 use crate::model::membership::Subscription;
 use crate::model::user::{Role, Session, User, UserStatus};
-use crate::model::{Ctx, Email, Error, Principal, Reason, Result};
+use crate::model::{Credential, Ctx, Email, Error, Principal, Reason, Result};
 use crate::storage::{self, WriteTx};
 
 /// Sessions a list shows at most.
@@ -44,15 +44,6 @@ pub struct Opened {
     pub user: User,
     /// The subscription made with it.
     pub subscription: Option<Subscription>,
-}
-
-/// A credential as it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Credential<'a> {
-    /// A session token.
-    Token(&'a str),
-    /// An API key.
-    ApiKey(&'a str),
 }
 
 impl Hub {

@@ -118,7 +118,7 @@ impl Hub {
         Checkup {
             database_latency: Some(latency),
             down_since: None,
-            sizes: self.store.sizes().await.unwrap_or(last.sizes),
+            sizes: analytics::sizes(&self.store).await.unwrap_or(last.sizes),
             queue_connected: queue.is_ok(),
             queue: queue.ok().or(last.queue.clone()),
             rates: self.error_rates().await.ok().or(last.rates),

@@ -25,7 +25,7 @@ use crate::model::usage::{Outcome, Record, Recorded, Report, Source, amend, iden
 use crate::model::user::{User, UserStatus};
 use crate::model::{Error, Instant, Month, Reason, Result};
 use crate::storage::usage::SumKey;
-use crate::storage::{self, Batch, WriteTx};
+use crate::storage::{self, Batch, Emit, WriteTx};
 
 /// A report with what decides over it.
 pub struct Entry {

@@ -146,7 +146,7 @@ impl Monitor {
     async fn snapshot(&self) -> Result<Vec<Transition>> {
         let store = &self.hub.store;
         match store.dialect().is_shared() {
-            true => storage::job::snapshot(store.read(), store.dialect()).await,
+            true => storage::job::snapshot(store.read(), store.dialect(), store.kinds()).await,
             false => Ok(Vec::new()),
         }
     }

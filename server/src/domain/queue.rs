@@ -7,7 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Hub;
-use crate::model::job::{JobFilter, JobKind, JobState, JobView, NewJob, Redrive};
+use crate::model::job::{JobFilter, JobKind, JobState, JobView, Kind, NewJob, Redrive};
 use crate::model::page::{Page, Paged, Place};
 use crate::model::queue::{self, JobCounts, KindStats, ProcessingTime, QueueReport, QueueStats};
 use crate::model::tally::{Metric, Span};
@@ -40,22 +40,22 @@ impl Hub {
     /// The queue in numbers. What it costs does not depend on how much waits or ever was done.
     pub async fn queue_stats(&self) -> Result<QueueStats> {
         let (store, now) = (&self.store, self.now());
-        let (read, dialect) = (store.read(), store.dialect());
+        let (read, dialect, all) = (store.read(), store.dialect(), store.kinds());
         let sums = tally::sums(read, dialect, (Metric::Jobs, Span::Total), (0, 1), false).await?;
         let since = Span::Hour.start(now - TimeDelta::hours(1));
         let times = tally::sums(read, dialect, (Metric::JobTimes, Span::Hour), (since, i64::MAX), false).await?;
-        let paused = storage::job::paused(read, dialect).await?;
-        let kind = |kind: &JobKind| KindStats {
+        let paused = storage::job::paused(read, dialect, all).await?;
+        let kind = |kind: &Kind| KindStats {
             kind: *kind,
             counts: JobCounts::of(*kind, &sums),
             paused_since: paused.iter().find(|(paused, _)| paused == kind).map(|(_, since)| *since),
         };
-        let kinds: Vec<KindStats> = JobKind::ALL.iter().map(kind).collect();
+        let kinds: Vec<KindStats> = all.iter().map(kind).collect();
         Ok(QueueStats {
             as_of: now,
             counts: kinds.iter().map(|kind| kind.counts).sum(),
             dead: storage::job::count_dead(read, dialect, COUNTED).await?,
-            oldest_ready: storage::job::oldest_ready(read, dialect).await?,
+            oldest_ready: storage::job::oldest_ready(read, dialect, all).await?,
             processing_time: ProcessingTime::of(&times),
             kinds,
         })
@@ -63,16 +63,16 @@ impl Hub {
 
     /// The queue in more detail: by kind, with workers and the times of a day.
     pub async fn queue_report(&self) -> Result<QueueReport> {
-        let (read, dialect) = (self.store.read(), self.store.dialect());
+        let (read, dialect, all) = (self.store.read(), self.store.dialect(), self.store.kinds());
         let stats = self.queue_stats().await?;
         let since = Span::Hour.start(stats.as_of - TimeDelta::hours(24));
         let times = tally::sums(read, dialect, (Metric::JobTimes, Span::Hour), (since, i64::MAX), false).await?;
-        let of_kind = |kind: &JobKind| ProcessingTime::of(&queue::of_kind(*kind, &times));
-        let dead = storage::job::dead_by_kind(read, dialect).await?;
-        let dead_of = |kind: &JobKind| dead.iter().find(|(dead, _)| dead == kind).map_or(0, |(_, count)| *count);
+        let of_kind = |kind: &Kind| ProcessingTime::of(&queue::of_kind(*kind, &times));
+        let dead = storage::job::dead_by_kind(read, dialect, all).await?;
+        let dead_of = |kind: &Kind| dead.iter().find(|(dead, _)| dead == kind).map_or(0, |(_, count)| *count);
         Ok(QueueReport {
-            times: (ProcessingTime::of(&times), JobKind::ALL.iter().map(of_kind).collect()),
-            dead: JobKind::ALL.iter().map(dead_of).collect(),
+            times: (ProcessingTime::of(&times), all.iter().map(of_kind).collect()),
+            dead: all.iter().map(dead_of).collect(),
             workers: storage::job::workers(read, dialect).await?,
             backend: dialect.name(),
             bytes: storage::status::queue_bytes(read, dialect).await?,
@@ -84,7 +84,8 @@ impl Hub {
     pub async fn list_jobs(&self, filter: JobFilter, page: &Page) -> Result<Paged<JobView>> {
         let filter = JobFilter { before: page.after.as_ref().map(|place| place.id), ..filter };
         let most = u64::from(page.size) + 1;
-        let jobs = storage::job::list(self.store.read(), self.store.dialect(), &filter, most).await?;
+        let jobs =
+            storage::job::list(self.store.read(), self.store.dialect(), self.store.kinds(), &filter, most).await?;
         Ok(page.cut(jobs, |view| Place { group: String::new(), id: view.job.id }))
     }
 
@@ -94,7 +95,7 @@ impl Hub {
     }
 
     async fn find_job(&self, id: Uuid) -> Result<Option<JobView>> {
-        storage::job::find(self.store.read(), self.store.dialect(), id).await
+        storage::job::find(self.store.read(), self.store.dialect(), self.store.kinds(), id).await
     }
 
     /// Tries a scheduled job at once, or a dead letter anew; answers with the id it is tried under, and the job
@@ -103,7 +104,7 @@ impl Hub {
         let input = (ctx.clone(), id, self.now());
         let tried = self.store.write(input, |tx, (ctx, id, now)| {
             Box::pin(async move {
-                let found = storage::job::find(tx.reader(), tx.dialect(), *id).await?.ok_or(NO_JOB)?;
+                let found = storage::job::find(tx.reader(), tx.dialect(), tx.kinds(), *id).await?.ok_or(NO_JOB)?;
                 let tried = match found.state {
                     JobState::Scheduled => storage::job::retry_now(tx, *id, *now).await?.then_some(*id),
                     JobState::Dead => {
@@ -136,7 +137,7 @@ impl Hub {
         let cancelled = self.store.write(input, |tx, (ctx, id, now)| {
             Box::pin(async move {
                 let Some(job) = storage::job::cancel(tx, *id, *now).await? else {
-                    storage::job::find(tx.reader(), tx.dialect(), *id).await?.ok_or(NO_JOB)?;
+                    storage::job::find(tx.reader(), tx.dialect(), tx.kinds(), *id).await?.ok_or(NO_JOB)?;
                     return Err(Error::State { message: "the job is over and cannot be called off" });
                 };
                 audit(
@@ -147,7 +148,7 @@ impl Hub {
                     *now,
                 )
                 .await?;
-                let view = storage::job::find(tx.reader(), tx.dialect(), *id).await?;
+                let view = storage::job::find(tx.reader(), tx.dialect(), tx.kinds(), *id).await?;
                 view.ok_or_else(|| Error::internal("a cancelled job is not among the finished"))
             })
         });
@@ -200,7 +201,7 @@ impl Hub {
                 let ids: Vec<(Uuid, Uuid)> = redriven.iter().map(|(letter, again)| (letter.id, *again)).collect();
                 if !ids.is_empty() {
                     let changes = json!({
-                        "redriven": ids.len(), "id": which.id, "kind": which.kind.map(JobKind::as_str), "key": which.key,
+                        "redriven": ids.len(), "id": which.id, "kind": which.kind.map(Kind::as_str), "key": which.key,
                     });
                     audit(tx, ctx, ("queue.redriven", "dead_letters", String::new()), changes, *now).await?;
                 }

@@ -13,24 +13,26 @@ use crate::storage::WriteTx;
 impl Handler for Hub {
     fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
-            match job.kind {
-                JobKind::SubscriptionSync => self.apply_subscription(job).await,
-                JobKind::UserSync => self.push_user(job).await,
-                JobKind::UsageSync => self.apply_usage(job).await,
-                JobKind::UserSweep => self.sweep_users(job).await,
-                JobKind::Cleanup => self.clean_up(job).await,
-                JobKind::Probe => probe(job).await,
+            match JobKind::of(job.kind) {
+                Some(JobKind::SubscriptionSync) => self.apply_subscription(job).await,
+                Some(JobKind::UserSync) => self.push_user(job).await,
+                Some(JobKind::UsageSync) => self.apply_usage(job).await,
+                Some(JobKind::UserSweep) => self.sweep_users(job).await,
+                Some(JobKind::Cleanup) => self.clean_up(job).await,
+                Some(JobKind::Probe) => probe(job).await,
+                // The store reads no other kind.
+                None => Outcome::dead("the hub does no such jobs"),
             }
         })
     }
 
     fn died<'a>(&'a self, tx: &'a mut WriteTx, job: &'a Job, error: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            match job.kind {
-                JobKind::SubscriptionSync | JobKind::UsageSync => self.webhook_died(tx, job, error).await,
-                JobKind::UserSync => self.push_died(tx, job, error).await,
+            match JobKind::of(job.kind) {
+                Some(JobKind::SubscriptionSync | JobKind::UsageSync) => self.webhook_died(tx, job, error).await,
+                Some(JobKind::UserSync) => self.push_died(tx, job, error).await,
                 // Nobody waits for these; the next one does their work.
-                JobKind::UserSweep | JobKind::Cleanup | JobKind::Probe => Ok(()),
+                Some(JobKind::UserSweep | JobKind::Cleanup | JobKind::Probe) | None => Ok(()),
             }
         })
     }

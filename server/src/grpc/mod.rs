@@ -1,15 +1,14 @@
 //! The first door: message → command → hub → message, a file per service.
 //!
 //! A handler opens the call, converts, asks the hub, converts back; it holds no rule. Who may call was decided by the
-//! [`gate`] and what a field may hold by the codec, before the handler runs.
+//! [`gate`](upbridge_service::grpc::gate) and what a field may hold by the codec, before the handler runs.
 
 mod analytics;
 mod auth;
 mod convert;
-pub mod gate;
 mod membership;
 mod queue;
-mod status;
+mod reception;
 mod usage;
 mod user;
 mod user_sync;
@@ -17,8 +16,10 @@ mod webhook;
 
 use std::sync::Arc;
 
+use tonic::Status;
 use tonic::service::RoutesBuilder;
 use tonic_health::server::HealthReporter;
+use upbridge_proto::UPBRIDGE;
 use upbridge_proto::v1::analytics_service_server::AnalyticsServiceServer;
 use upbridge_proto::v1::auth_service_server::AuthServiceServer;
 use upbridge_proto::v1::membership_service_server::MembershipServiceServer;
@@ -28,8 +29,14 @@ use upbridge_proto::v1::user_service_server::UserServiceServer;
 use upbridge_proto::v1::user_sync_service_server::UserSyncServiceServer;
 use upbridge_proto::v1::webhook_service_server::WebhookServiceServer;
 
+pub use self::auth::SESSION_COOKIE;
 use crate::domain::Hub;
-pub use status::status;
+use crate::model::Error;
+
+/// The hub's error as a gRPC status.
+pub fn status(error: Error) -> Status {
+    upbridge_service::grpc::status(&UPBRIDGE, error)
+}
 
 /// The handlers of every service.
 #[derive(Clone)]
@@ -85,7 +92,7 @@ pub fn routes(
     if reflection {
         let builder = || {
             tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(upbridge_proto::DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(UPBRIDGE.descriptor_set)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
         // Python's client and older grpcurl ask in the words of the draft.

@@ -36,7 +36,12 @@ impl QueueService for Door {
     async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Result<Response<ListJobsResponse>, Status> {
         let (_, message) = convert::open(request)?;
         let state = message.state.and_then(|number| convert::value(model::JobState::ALL, number));
-        let filter = model::JobFilter { state, kind: message.kind.and_then(kind), key: message.key, before: None };
+        let filter = model::JobFilter {
+            state,
+            kind: message.kind.and_then(kind).map(Into::into),
+            key: message.key,
+            before: None,
+        };
         let bound = format!("jobs {filter:?}");
         let page = Page::parse(message.page_size, message.page_token.as_deref(), &bound).map_err(status)?;
         let listed = self.hub.list_jobs(filter, &page).await.map_err(status)?;
@@ -86,7 +91,7 @@ impl QueueService for Door {
         let (ctx, message) = convert::open(request)?;
         let which = model::Redrive {
             id: convert::uuid_or_none(message.job_id.as_deref(), "job_id").map_err(status)?,
-            kind: message.kind.and_then(kind),
+            kind: message.kind.and_then(kind).map(Into::into),
             key: message.key,
             most: message.max.unwrap_or(REDRIVEN).max(0) as u64,
         };
@@ -134,7 +139,7 @@ impl QueueService for Door {
         let (ctx, message) = convert::open(request)?;
         let filter = TransitionFilter {
             id: convert::uuid_or_none(message.job_id.as_deref(), "job_id").map_err(status)?,
-            kind: message.kind.and_then(kind),
+            kind: message.kind.and_then(kind).map(Into::into),
             key: message.key,
         };
         let monitor = self.hub.monitor_queue(ctx, filter).map_err(status)?;
@@ -146,6 +151,11 @@ impl QueueService for Door {
     }
 }
 
+/// The contract's number of a kind; 0 for what the hub never enqueues.
+fn kind_number(kind: model::Kind) -> i32 {
+    model::JobKind::of(kind).map_or(0, |kind| number!(kind))
+}
+
 fn kind(number: i32) -> Option<model::JobKind> {
     convert::value(model::JobKind::ALL, number)
 }
@@ -155,7 +165,7 @@ fn seen(sighting: Sighting) -> MonitorQueueResponse {
         at: Some(convert::timestamp(at)),
         step: number!(transition.step),
         job_id: transition.id.to_string(),
-        kind: number!(transition.kind),
+        kind: kind_number(transition.kind),
         key: transition.key,
         attempts: transition.attempts,
         lease: transition.lease,
@@ -169,7 +179,7 @@ fn stats(report: QueueReport) -> GetQueueStatsResponse {
     let QueueReport { stats, times: (time, times), dead, workers, backend, bytes } = report;
     let age = stats.oldest_ready_age().unwrap_or_default();
     let kinds = stats.kinds.iter().zip(times).zip(&dead).map(|((kind, time), dead)| KindStats {
-        kind: number!(kind.kind),
+        kind: kind_number(kind.kind),
         counts: Some(counts(&kind.counts, *dead)),
         paused_since: kind.paused_since.map(convert::timestamp),
         processing_time: Some(processing_time(time)),
@@ -182,7 +192,7 @@ fn stats(report: QueueReport) -> GetQueueStatsResponse {
         oldest_ready_at: stats.oldest_ready.map(convert::timestamp),
         oldest_ready_age_ms: age.as_millis() as i64,
         processing_time: Some(processing_time(time)),
-        paused_kinds: paused.map(|kind| number!(kind.kind)).collect(),
+        paused_kinds: paused.map(|kind| kind_number(kind.kind)).collect(),
         workers: workers.into_iter().map(worker).collect(),
         backend: backend.to_owned(),
         store_bytes: bytes,
@@ -228,7 +238,7 @@ fn summary(view: &model::JobView) -> v1::Job {
     let last_error = errors(view.job.errors.as_ref()).last().map(|last| last.error.clone());
     v1::Job {
         id: view.job.id.to_string(),
-        kind: number!(view.job.kind),
+        kind: kind_number(view.job.kind),
         key: view.job.key.clone(),
         unique_key: view.job.unique_key.clone(),
         state: number!(view.state),

@@ -6,9 +6,9 @@ use tonic::{Request, Response, Status};
 use upbridge_proto::v1::user_sync_service_server::UserSyncService;
 use upbridge_proto::v1::*;
 
-use super::gate::BearerToken;
 use super::{Door, convert, status};
 use crate::model::membership::AccessReason as ModelReason;
+use upbridge_service::grpc::BearerToken;
 
 #[tonic::async_trait]
 impl UserSyncService for Door {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::alert::Alert;
 use super::event::EventStatus;
-use super::job::JobKind;
+use super::job::Kind;
 use super::period::{Period, Window};
 use super::queue::QueueStats;
 use super::tally::Sum;
@@ -363,7 +363,7 @@ impl Checkup {
     }
 
     /// Kinds of jobs that are paused.
-    pub fn paused(&self) -> Vec<JobKind> {
+    pub fn paused(&self) -> Vec<Kind> {
         let kinds = self.queue.iter().flat_map(|queue| &queue.kinds);
         kinds.filter(|kind| kind.paused_since.is_some()).map(|kind| kind.kind).collect()
     }

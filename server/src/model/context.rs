@@ -9,10 +9,6 @@ use super::user::{Role, User};
 use super::webhook::Delivery;
 use super::{Error, Instant, Reason, Result};
 
-/// The id of one request, on its reply and on every log line about it.
-#[derive(Clone, Debug)]
-pub struct RequestId(pub Arc<str>);
-
 /// One caller. Exactly one is read from each call.
 #[derive(Clone, Debug)]
 pub enum Principal {

@@ -1,14 +1,13 @@
 //! CreatorUp, as the hub needs it: somebody who is told about users and says so. How they are reached is `delivery`'s.
 
-use std::fmt;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
+pub use super::failure::{Failure, FailureClass};
 use super::membership::Membership;
 use super::user::User;
-use super::words::words;
 use super::{Instant, Json};
 
 /// The other side.
@@ -63,61 +62,4 @@ pub struct Confirmation {
     pub creatorup_user_id: Option<String>,
     /// Whatever else it says; an object.
     pub metadata: Json,
-}
-
-words! {
-    /// What kind of failure a call to CreatorUp ended in.
-    FailureClass {
-        /// No connection, or a broken one.
-        Network = "network",
-        /// The certificate is not good, or there is no common TLS.
-        Tls = "tls",
-        /// No whole answer in time.
-        Timeout = "timeout",
-        /// The address is one the hub does not call.
-        Blocked = "blocked_target",
-        /// The key is refused.
-        Auth = "auth",
-        /// Asked to come back later.
-        RateLimited = "rate_limited",
-        /// CreatorUp has a fault of its own.
-        Down = "provider_down",
-        /// Sent somewhere else, which is not followed.
-        Redirect = "redirect",
-        /// The user is refused.
-        Refused = "refused",
-        /// The answer cannot be understood.
-        Garbage = "invalid_answer",
-    }
-}
-
-/// Why a call to CreatorUp failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// For programs.
-    pub class: FailureClass,
-    /// For people; holds no secret and nothing of an answer's body.
-    pub message: String,
-    /// When CreatorUp wants to be asked again.
-    pub retry_after: Option<Duration>,
-    /// Whether it would fail again however often it is tried.
-    pub is_permanent: bool,
-}
-
-impl Failure {
-    /// A failure that may pass.
-    pub fn passing(class: FailureClass, message: impl Into<String>) -> Failure {
-        Failure { class, message: message.into(), retry_after: None, is_permanent: false }
-    }
-
-    /// A failure that will not.
-    pub fn permanent(class: FailureClass, message: impl Into<String>) -> Failure {
-        Failure { is_permanent: true, ..Failure::passing(class, message) }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.class.as_str(), self.message)
-    }
 }

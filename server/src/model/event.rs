@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+pub use super::job::EventStatus;
 use super::words::words;
 use super::{Instant, Json};
 
@@ -14,18 +15,6 @@ words! {
         UserSync = "user_sync",
         /// Usage was recorded or amended.
         UsageSync = "usage_sync",
-    }
-}
-
-words! {
-    /// Where an event stands.
-    EventStatus {
-        /// Still to be delivered.
-        Pending = "pending",
-        /// Done with.
-        Completed = "completed",
-        /// Given up.
-        Failed = "failed",
     }
 }
 

@@ -160,16 +160,14 @@ pub async fn usage_of<C: ConnectionTrait>(
     Ok((by_month, by_type))
 }
 
-impl Store {
-    /// Bytes the database takes. The queue's share is told where the database keeps books on its tables.
-    pub async fn sizes(&self) -> Result<Sizes> {
-        let query = self.dialect.statement(self.dialect.sizes(), []);
-        let Some(row) = asked(self.read.query_one_raw(query)).await? else { return Ok(Sizes::default()) };
-        let read = || -> Result<Sizes, DbErr> {
-            Ok(Sizes { database: row.try_get("", "database")?, queue: row.try_get("", "queue")? })
-        };
-        read().map_err(fault)
-    }
+/// Bytes the database takes. The queue's share is told where the database keeps books on its tables.
+pub async fn sizes(store: &Store) -> Result<Sizes> {
+    let query = store.dialect().statement(store.dialect().sizes(), []);
+    let Some(row) = asked(store.read().query_one_raw(query)).await? else { return Ok(Sizes::default()) };
+    let read = || -> Result<Sizes, DbErr> {
+        Ok(Sizes { database: row.try_get("", "database")?, queue: row.try_get("", "queue")? })
+    };
+    read().map_err(fault)
 }
 
 pub(super) fn read_event(row: &QueryResult) -> Result<EventRecord, DbErr> {

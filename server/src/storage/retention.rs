@@ -6,7 +6,7 @@
 use sea_orm::{ConnectionTrait, Value};
 use uuid::Uuid;
 
-use super::dialect::Dialect;
+use super::dialect::{Column, Dialect};
 use super::rows::Rows;
 use super::{WriteTx, asked, fault};
 use crate::model::retention::Table;
@@ -140,17 +140,6 @@ fn columns(table: &str) -> &'static [(&'static str, Column)] {
             ("cleared_at", Plain),
         ],
     }
-}
-
-/// How a column goes into JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Column {
-    /// As it is.
-    Plain,
-    /// As JSON of its own.
-    Json,
-    /// As the text of a UUID.
-    Uuid,
 }
 
 /// Removes the named rows, those of them that are still past their retention; says how many.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Value,
@@ -13,14 +14,61 @@ use super::analytics::{EVENT, read_event};
 use super::dialect::Dialect;
 use super::entity::sync_event::{Column, Entity};
 use super::rows::Rows;
-use super::{WriteTx, asked};
+use super::{WriteTx, asked, service};
 use crate::model::analytics::{EventRecord, RetryFilter};
 use crate::model::event::{Event, EventStatus, NewEvent};
+pub use crate::model::job::Fate;
 use crate::model::tally::Metric;
-use crate::model::{Error, Instant, Json, Result};
+use crate::model::{Error, Instant, Result};
 
-/// Adds events; only [`WriteTx::commit`] calls this, so an event never stands without its write.
-pub(super) async fn insert(tx: &mut WriteTx, events: Vec<(Uuid, NewEvent)>) -> Result<(), DbErr> {
+/// Recording what happened, in the transaction of the write that causes it: there is no other way to, so a write and its
+/// event commit together or not at all.
+pub trait Emit {
+    /// Records it; answers with the event's id.
+    fn emit(&mut self, event: NewEvent) -> Uuid;
+
+    /// Records it under an id that something else in this transaction has too.
+    fn emit_as(&mut self, id: Uuid, event: NewEvent);
+}
+
+type Emitted = Vec<(Uuid, NewEvent)>;
+
+impl Emit for WriteTx {
+    fn emit(&mut self, event: NewEvent) -> Uuid {
+        let id = Uuid::now_v7();
+        self.emit_as(id, event);
+        id
+    }
+
+    fn emit_as(&mut self, id: Uuid, event: NewEvent) {
+        self.tally(Metric::Events, &event.label(event.status), event.at, 1, 0);
+        self.extra::<Emitted>().push((id, event));
+        self.changed();
+    }
+}
+
+/// What the hub's jobs stand and fall with: events.
+pub(super) struct Companion;
+
+impl service::Companion for Companion {
+    fn write<'a>(&'a self, tx: &'a mut WriteTx) -> BoxFuture<'a, Result<(), DbErr>> {
+        Box::pin(async move {
+            let emitted = tx.take_extra::<Emitted>();
+            insert(tx, emitted).await
+        })
+    }
+
+    fn settle<'a>(&'a self, tx: &'a mut WriteTx, fates: &'a [Fate], now: Instant) -> BoxFuture<'a, Result<()>> {
+        Box::pin(settle(tx, fates, now))
+    }
+
+    fn reopen<'a>(&'a self, tx: &'a mut WriteTx, ids: &'a [Uuid], now: Instant) -> BoxFuture<'a, Result<()>> {
+        Box::pin(reopen(tx, ids, now))
+    }
+}
+
+/// Adds events; only the store's commit comes here, so an event never stands without its write.
+async fn insert(tx: &mut WriteTx, events: Vec<(Uuid, NewEvent)>) -> Result<(), DbErr> {
     const COLUMNS: &[&str] = &[
         "id",
         "event_type",
@@ -33,7 +81,7 @@ pub(super) async fn insert(tx: &mut WriteTx, events: Vec<(Uuid, NewEvent)>) -> R
         "updated_at",
     ];
     let mut rows = Rows::new(COLUMNS, events.len());
-    let max_retries = tx.common().max_retries;
+    let max_retries = tx.max_retries();
     for (id, event) in events {
         let processed_at = (event.status != EventStatus::Pending).then_some(event.at);
         rows.uuid(id).text(event.kind.as_str()).uuid(event.user_id).text(event.status.as_str());
@@ -41,21 +89,6 @@ pub(super) async fn insert(tx: &mut WriteTx, events: Vec<(Uuid, NewEvent)>) -> R
     }
     let dialect = tx.dialect();
     rows.insert(tx.connection(), dialect, "sync_events", "").await
-}
-
-/// What became of an event.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Fate {
-    /// The event.
-    pub id: Uuid,
-    /// `Pending` when it is tried again.
-    pub status: EventStatus,
-    /// Tries after the first, so far.
-    pub retries: i32,
-    /// What the other side answered.
-    pub response: Option<Json>,
-    /// What went wrong last; an event that completes keeps what it says.
-    pub error: Option<String>,
 }
 
 /// What is counted of an event that moved.

@@ -93,6 +93,27 @@ impl Stage {
         self.hubs.push((HubProcess::run(&mut command), false));
     }
 
+    /// However slow the machine was until now, one hub dies with a job on its hands.
+    async fn die_at_work(&mut self) {
+        let connection = self.database.connect().await;
+        let insert = Statement::from_sql_and_values(
+            connection.get_database_backend(),
+            "INSERT INTO jobs (id, kind, queue_key, state, priority, turn, payload, max_retries) \
+             VALUES ($1, 'probe', 'long', 'ready', 50, 0, $2, 2)",
+            [Uuid::now_v7().into(), serde_json::json!({ "millis": 1_000 }).into()],
+        );
+        self.enqueued += connection.execute_raw(insert).await.expect("enqueued").rows_affected() as usize;
+        let runs = "SELECT COUNT(*) FROM jobs WHERE state = 'running' AND queue_key = 'long'";
+        let database = &self.database;
+        eventually("the long job runs", async || database.count(runs).await == 1).await;
+        for (hub, _) in self.hubs.drain(..) {
+            self.killed += 1;
+            hub.kill();
+        }
+        connection.close().await.expect("closed");
+        self.start();
+    }
+
     /// A burst of jobs of all sorts.
     async fn enqueue(&mut self) {
         let connection = self.database.connect().await;
@@ -130,6 +151,7 @@ impl Stage {
         if self.hubs.is_empty() {
             self.start();
         }
+        self.die_at_work().await;
         let database = &self.database;
         eventually("every job is over", async || database.count("SELECT COUNT(*) FROM jobs").await == 0).await;
         let connection = database.connect().await;

@@ -105,7 +105,7 @@ impl Shop {
             wait: Duration::from_secs(5),
             max_retries: 3,
         };
-        let store = Arc::new(Store::open(&options, stop.clone()).await.expect("a store"));
+        let store = Arc::new(storage::open(&options, stop.clone()).await.expect("a store"));
         Shop { database, store, clock: Arc::new(HeldClock::at(noon())), stop }
     }
 

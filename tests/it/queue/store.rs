@@ -10,7 +10,7 @@ use upbridge_server::model::tally::{Metric, Span};
 use upbridge_server::model::transition::JobStep;
 use upbridge_server::model::{Clock, Instant};
 use upbridge_server::storage::job::{self, Claim, Keep, Orphans, Settled, Settlement};
-use upbridge_server::storage::{WriteTx, tally};
+use upbridge_server::storage::{Emit, WriteTx, tally};
 use uuid::Uuid;
 
 use super::shop::{Shop, options};
@@ -104,7 +104,10 @@ impl Shop {
     }
 
     async fn view(&self, id: Uuid) -> upbridge_server::model::job::JobView {
-        job::find(self.store.read(), self.store.dialect(), id).await.unwrap().expect("the job is kept")
+        job::find(self.store.read(), self.store.dialect(), self.store.kinds(), id)
+            .await
+            .unwrap()
+            .expect("the job is kept")
     }
 
     /// The running counts are what counting the rows would say.
@@ -162,7 +165,7 @@ async fn a_key_that_is_busy_holds_its_next_jobs_and_nobody_elses() {
     assert!(shop.claim(9).await.is_empty());
     assert_eq!(shop.count("held").await, 2);
     let held = JobFilter { state: Some(JobState::Held), ..JobFilter::default() };
-    let held = job::list(shop.store.read(), shop.store.dialect(), &held, 9).await.unwrap();
+    let held = job::list(shop.store.read(), shop.store.dialect(), shop.store.kinds(), &held, 9).await.unwrap();
     assert!(shop.cancel(held[0].job.id).await);
     assert_eq!((shop.count("ready").await, shop.count("held").await), (0, 1));
     assert!(shop.cancel(second[0].id).await);
@@ -320,7 +323,7 @@ async fn dead_letters_are_driven_again_oldest_first_with_all_their_tries() {
     assert_eq!(shop.event().await.0, "failed");
     let only = |which: Redrive| shop.redrive(Redrive { most: 9, ..which }, Duration::ZERO);
     assert!(only(Redrive { key: Some("x".into()), ..Redrive::default() }).await.is_empty());
-    assert_eq!(only(Redrive { kind: Some(JobKind::Cleanup), ..Redrive::default() }).await[0].0.key, "d");
+    assert_eq!(only(Redrive { kind: Some(JobKind::Cleanup.into()), ..Redrive::default() }).await[0].0.key, "d");
     let spread = shop.redrive(Redrive { most: 2, ..Redrive::default() }, Duration::from_millis(500)).await;
     let driven: Vec<&str> = spread.iter().map(|(letter, _)| letter.key.as_str()).collect();
     assert_eq!((driven, shop.count("dead").await), (vec!["a", "b"], 1));
@@ -345,8 +348,8 @@ async fn a_paused_kind_is_not_claimed_and_the_others_are() {
     assert!(pause().await.unwrap());
     assert!(!pause().await.unwrap(), "it was");
     assert_eq!(keys(&shop.claim(9).await), ["p"]);
-    let paused = job::paused(shop.store.read(), shop.store.dialect()).await.unwrap();
-    assert_eq!(paused, [(JobKind::UsageSync, shop.clock.now())]);
+    let paused = job::paused(shop.store.read(), shop.store.dialect(), shop.store.kinds()).await.unwrap();
+    assert_eq!(paused, [(JobKind::UsageSync.into(), shop.clock.now())]);
     let resume = || shop.store.write((), |tx, ()| Box::pin(job::resume(tx, JobKind::UsageSync)));
     assert!(resume().await.unwrap());
     assert!(!resume().await.unwrap(), "it did");

@@ -9,7 +9,7 @@ use crate::model::job::{Job, JobKind, NewJob};
 use crate::model::membership::Subscription;
 use crate::model::user::User;
 use crate::model::{Instant, Json, Result};
-use crate::storage::{self, WriteTx};
+use crate::storage::{self, Emit, WriteTx};
 
 /// Tries after the first of telling about a deletion: no sweep finds a user who is gone.
 const DELETION_RETRIES: i32 = 50;

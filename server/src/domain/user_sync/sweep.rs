@@ -20,7 +20,7 @@ use crate::model::membership::Plan;
 use crate::model::user::SyncStatus;
 use crate::model::{Instant, Json, Result};
 use crate::storage::user_sync::Standings;
-use crate::storage::{self, WriteTx};
+use crate::storage::{self, Emit, WriteTx};
 
 /// What the sweep is called where slots are taken, and the key of its jobs.
 const SWEEP: &str = "user_sweep";

@@ -10,7 +10,7 @@ use crate::model::job::{JobKind, NewJob};
 use crate::model::webhook::{Arrival, DeliveryKey, Receipt, Rejection, WebhookEvent};
 use crate::model::{Error, Instant, Result};
 use crate::storage::webhook::{self as stored, Fate, Known};
-use crate::storage::{Batch, WriteTx};
+use crate::storage::{Batch, Emit, WriteTx};
 
 /// The lane of arrivals: what was answered is in the ledger, in the log, and in the queue.
 pub struct ArrivalBatch;

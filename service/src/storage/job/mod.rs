@@ -1,0 +1,193 @@
+//! Jobs: the rows behind [`crate::queue`], and every transition between their states.
+//!
+//! `jobs` holds what is not over and stays small; what ends leaves it, and the newest of those are kept in
+//! `finished_jobs`. Each transition is a set of rows in a caller's transaction, fenced by the lease where a worker
+//! asks for it, and counted there, so that nobody ever has to count rows.
+
+mod busy;
+mod claim;
+mod control;
+mod letter;
+mod list;
+mod rescue;
+mod settle;
+pub mod turn;
+mod watch;
+mod worker;
+
+pub use busy::busy_keys;
+pub(super) use claim::candidates_sql;
+use claim::lock_keys;
+pub use claim::{Claim, Claimed, Standing, claim, look, promote};
+pub use control::{cancel, pause, paused, redrive, resume, retry_now};
+pub use letter::take_letters;
+pub(super) use list::turns_reached;
+pub use list::{clear, count_dead, count_waiting, dead_by_kind, find, list, oldest_ready};
+use rescue::free_held;
+pub use rescue::{Orphans, Rescued, put_back, rescue, set_aside};
+pub use settle::{Keep, Settled, Settlement, settle, trim};
+pub use watch::{Feed, Watch, snapshot};
+use watch::{MOVED, tell, tell_jobs, tell_moved};
+pub use worker::{beat, leases, leave, sign_on, take_slot, was_scheduled, workers};
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use sea_orm::{ConnectionTrait, DbErr, QueryResult};
+use uuid::Uuid;
+
+use super::rows::Rows;
+use super::{WriteTx, fault};
+use crate::model::job::{Job, JobState, Kind, Kinds, NewJob};
+use crate::model::transition::Transition;
+use crate::model::{Error, Json, Result};
+
+const COLUMNS: &[&str] = &[
+    "id",
+    "kind",
+    "queue_key",
+    "unique_key",
+    "state",
+    "priority",
+    "turn",
+    "run_at",
+    "payload",
+    "event_id",
+    "max_retries",
+    "created_at",
+];
+/// What a worker is handed.
+const JOB: &str =
+    "id, kind, queue_key, unique_key, lease, payload, event_id, attempts, max_retries, rescues, errors, created_at";
+
+/// Adds jobs; only [`WriteTx::commit`] calls this, so a job never stands without its write. One that has a unique
+/// key under which another waits is merged into that one, which takes the more urgent priority of the two.
+pub(super) async fn insert(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<(), DbErr> {
+    let (unique, plain): (Vec<NewJob>, Vec<NewJob>) = jobs.into_iter().partition(|job| job.unique_key.is_some());
+    if !plain.is_empty() {
+        let rows = rows(tx, &plain);
+        let dialect = tx.dialect();
+        rows.insert(tx.connection(), dialect, "jobs", "").await?;
+        count_new(tx, &plain);
+        tell(tx, || plain.iter().map(Transition::enqueued).collect());
+    }
+    if !unique.is_empty() {
+        insert_unique(tx, unique).await?;
+    }
+    Ok(())
+}
+
+async fn insert_unique(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<(), DbErr> {
+    let mut first: Vec<NewJob> = Vec::with_capacity(jobs.len());
+    let mut places: HashMap<(Kind, String), usize> = HashMap::new();
+    for job in jobs {
+        match places.get(&(job.kind, job.unique_key.clone().unwrap_or_default())) {
+            Some(place) => first[*place].priority = first[*place].priority.min(job.priority),
+            None => {
+                places.insert((job.kind, job.unique_key.clone().unwrap_or_default()), first.len());
+                first.push(job);
+            }
+        }
+    }
+    // In one order, so that two hubs that enqueue the same keys never wait for each other.
+    first.sort_by(|one, other| (one.kind, &one.unique_key).cmp(&(other.kind, &other.unique_key)));
+    let query = format!(
+        "INSERT INTO jobs ({columns}) SELECT {columns} FROM new_job WHERE true ON CONFLICT (kind, unique_key) \
+         WHERE unique_key IS NOT NULL AND state <> 'running' DO NOTHING RETURNING id",
+        columns = COLUMNS.join(", ")
+    );
+    let rows = rows(tx, &first);
+    let dialect = tx.dialect();
+    let added = rows.query(tx.connection(), dialect, "new_job", &query).await?;
+    let added = added.iter().map(|row| row.try_get("", "id")).collect::<Result<HashSet<Uuid>, DbErr>>()?;
+    let (new, merged): (Vec<NewJob>, Vec<NewJob>) = first.into_iter().partition(|job| added.contains(&job.id));
+    count_new(tx, &new);
+    tell(tx, || new.iter().map(Transition::enqueued).collect());
+    for job in merged {
+        let raise = dialect.statement(
+            "UPDATE jobs SET priority = $1 WHERE kind = $2 AND unique_key = $3 AND state <> 'running' AND priority > $1",
+            [job.priority.into(), job.kind.as_str().into(), job.unique_key.into()],
+        );
+        tx.connection().execute_raw(raise).await?;
+    }
+    Ok(())
+}
+
+fn rows(tx: &WriteTx, jobs: &[NewJob]) -> Rows {
+    let common = tx.common().clone();
+    let mut rows = Rows::new(COLUMNS, jobs.len());
+    for job in jobs {
+        let run_at = job.run_at.unwrap_or(job.at);
+        rows.uuid(job.id).text(job.kind.as_str()).text(&job.key).text_or_null(job.unique_key.clone());
+        rows.text(first_state(job).as_str()).int(job.priority).bigint(common.turns.give(job.kind, &job.key));
+        rows.time(run_at).json(Some(job.payload.clone())).uuid_or_null(job.event_id);
+        rows.int(job.max_retries.unwrap_or(common.max_retries)).time(job.at);
+    }
+    rows
+}
+
+fn first_state(job: &NewJob) -> JobState {
+    match job.run_at {
+        Some(run_at) if run_at > job.at => JobState::Scheduled,
+        _ => JobState::Ready,
+    }
+}
+
+fn count_new(tx: &mut WriteTx, jobs: &[NewJob]) {
+    let mut counts: BTreeMap<(Kind, JobState), i64> = BTreeMap::new();
+    jobs.iter().for_each(|job| *counts.entry((job.kind, first_state(job))).or_insert(0) += 1);
+    counts.into_iter().for_each(|((kind, state), count)| tx.count_jobs(kind, state, count));
+}
+
+/// Counts jobs that go from one state to another.
+fn count_moves(tx: &mut WriteTx, kinds: impl IntoIterator<Item = Kind>, from: JobState, to: JobState) {
+    let mut counts: BTreeMap<Kind, i64> = BTreeMap::new();
+    kinds.into_iter().for_each(|kind| *counts.entry(kind).or_insert(0) += 1);
+    for (kind, count) in counts {
+        tx.count_jobs(kind, from, -count);
+        tx.count_jobs(kind, to, count);
+    }
+}
+
+fn read_kinds(rows: &[QueryResult], kinds: Kinds) -> Result<Vec<Kind>> {
+    rows.iter()
+        .map(|row| {
+            let kind: String = row.try_get("", "kind").map_err(fault)?;
+            read_kind(&kind, kinds)
+        })
+        .collect()
+}
+
+fn read_jobs(rows: &[QueryResult], kinds: Kinds) -> Result<Vec<Job>> {
+    rows.iter().map(|row| read_job(row, kinds)).collect()
+}
+
+fn read_job(row: &QueryResult, kinds: Kinds) -> Result<Job> {
+    let kind: String = row.try_get("", "kind").map_err(fault)?;
+    let kind = read_kind(&kind, kinds)?;
+    let read = || -> Result<Job, DbErr> {
+        Ok(Job {
+            id: row.try_get("", "id")?,
+            kind,
+            key: row.try_get("", "queue_key")?,
+            unique_key: row.try_get("", "unique_key")?,
+            lease: row.try_get("", "lease")?,
+            payload: row.try_get::<Option<Json>>("", "payload")?.unwrap_or_default(),
+            event_id: row.try_get("", "event_id")?,
+            attempts: row.try_get("", "attempts")?,
+            max_retries: row.try_get("", "max_retries")?,
+            rescues: row.try_get("", "rescues")?,
+            errors: row.try_get("", "errors")?,
+            created_at: row.try_get("", "created_at")?,
+        })
+    };
+    read().map_err(fault)
+}
+
+fn read_kind(word: &str, kinds: Kinds) -> Result<Kind> {
+    Kind::parse(kinds, word).ok_or_else(|| Error::internal(format!("a job of the unknown kind {word:?}")))
+}
+
+/// A list of words for a statement; the words are our own.
+fn quoted<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    words.into_iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ")
+}
