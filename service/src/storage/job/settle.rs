@@ -118,7 +118,7 @@ async fn end(tx: &mut WriteTx, over: &[&Settlement]) -> Result<HashSet<Uuid>> {
         rows.uuid(one.job.id).bigint(one.job.lease);
     }
     let dialect = tx.dialect();
-    let rows = asked(rows.query(tx.connection(), dialect, "ended", *dialect.pick(&END))).await?;
+    let rows = asked(rows.query(tx.connection(), dialect, "ended", dialect.pick::<&str>(&END))).await?;
     rows.iter().map(|row| row.try_get("", "id").map_err(super::fault)).collect()
 }
 
