@@ -27,8 +27,15 @@ use crate::video::tools::Places;
 const DATA: &str = "data";
 /// Names that begin so are CreatorUp's, or the hub's about CreatorUp; any other is a mistake.
 const PREFIX: &str = "CREATORUP_";
-/// Those that are known.
-const KNOWN: &[&str] = &["CREATORUP_API_KEY", "CREATORUP_DATABASE_URL", "CREATORUP_API_URL", "CREATORUP_ALLOWED_URLS"];
+/// Those that are known; the last two are what clients and examples read, and a shell may well export them.
+const KNOWN: &[&str] = &[
+    "CREATORUP_API_KEY",
+    "CREATORUP_DATABASE_URL",
+    "CREATORUP_API_URL",
+    "CREATORUP_ALLOWED_URLS",
+    "CREATORUP_URL",
+    "CREATORUP_TOKEN",
+];
 /// The longest wait of a job that failed: a hub that is back is noticed this soon.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 

@@ -241,6 +241,31 @@ async fn a_batch_goes_on_where_it_was_after_creatorup_was_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_hands_the_batch_back_and_the_next_start_takes_it_up() {
+    if !ffmpeg("a stop") {
+        return;
+    }
+    let creatorup = Setup::new().await.set("DRAIN_TIMEOUT_SECONDS", "1").start().await;
+    let (_, token) = creatorup.hub().member();
+    long_video(&creatorup.media().join("long.mp4"));
+    let batch = create(&creatorup, &token, &["long.mp4"]).await;
+    process(&creatorup, &token, &batch).await.unwrap();
+    creatorup.batch_once(&token, &batch.id, |batch| batch.progress > 0).await;
+    let creatorup = creatorup.stop_and_start().await;
+    let mut look = tokio::time::interval(std::time::Duration::from_millis(20));
+    let taken_up = async {
+        while creatorup.process.children().is_empty() {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(crate::harness::PATIENCE, taken_up).await.expect("ffmpeg runs again");
+    let rescued = "SELECT COUNT(*) FROM jobs WHERE kind = 'video' AND attempts = 0 AND rescues = 0";
+    assert_eq!(creatorup.database().count(rescued).await, 1, "no try was spent");
+    let cancel = CancelBatchRequest { batch_id: batch.id.clone() };
+    creatorup.api(&token).await.batches().cancel_batch(cancel).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn completion_reaches_a_hub_that_was_away() {
     if !ffmpeg("completion while the hub is away") {
         return;

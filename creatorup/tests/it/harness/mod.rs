@@ -104,6 +104,12 @@ impl TestCreatorUp {
         self.process = Process::run(&mut self.setup.command());
     }
 
+    /// Stops the process in order, and starts another on the same database.
+    pub async fn stop_and_start(self) -> TestCreatorUp {
+        assert_eq!(self.process.terminate(), Some(0));
+        self.setup.start().await
+    }
+
     /// A GET or, with a body, a POST; the status and the JSON of the answer.
     pub async fn http(&self, path: &str, credential: Option<(&str, &str)>, body: Option<Value>) -> (u16, Value) {
         let url = format!("http://{}{path}", self.process.address);
