@@ -161,7 +161,7 @@ fn only_the_outward_door_calls_others() {
 #[test]
 fn only_one_room_calls_the_hub_and_one_starts_programs() {
     only_in(&["upbridge_client"], &["creatorup/src/hub/", "server/src/"]);
-    only_in(&["tokio::process"], &["creatorup/src/video/child.rs"]);
+    only_in(&["tokio::process"], &["creatorup/src/video/child.rs", "server/src/command/demo/film.rs"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -14,6 +14,8 @@ use crate::harness::Member;
 
 const ROUNDS: u64 = 4;
 const CALLERS: usize = 4;
+/// How long a caller insists.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Batches of one caller in one round.
 const BATCHES: usize = 12;
 
@@ -29,17 +31,26 @@ impl Caller {
     /// Calls until there is an answer that is no trouble of the servers.
     async fn insist(&self, path: &str, body: &Value) -> Value {
         let mut again = tokio::time::interval(Duration::from_millis(15));
-        loop {
+        let (begun, mut trouble) = (Instant::now(), String::new());
+        while begun.elapsed() < PATIENCE {
             again.tick().await;
-            let sent = self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.token).json(body).send().await;
-            let Ok(answer) = sent else { continue };
-            let status = answer.status();
-            let Ok(answer) = answer.json::<Value>().await else { continue };
-            if status.is_success() {
-                return answer["data"].clone();
+            let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.token).json(body);
+            let answer = match request.timeout(PATIENCE).send().await {
+                Ok(answer) => (answer.status(), answer.json::<Value>().await),
+                Err(error) => {
+                    trouble = format!("{error:?}");
+                    continue;
+                }
+            };
+            match answer {
+                (status, Ok(answer)) if status.is_success() => return answer["data"].clone(),
+                (status, answer) => {
+                    trouble = format!("{status}: {answer:?}");
+                    assert!(status.is_server_error() || answer.is_err(), "{path}: {trouble}");
+                }
             }
-            assert!(status.is_server_error(), "{path}: {status} {answer}");
         }
+        panic!("no good answer to {path} in {PATIENCE:?}; the last: {trouble}");
     }
 
     async fn work(self, name: String, renders: bool) -> Vec<String> {

@@ -208,10 +208,17 @@ impl Servers {
     }
 }
 
-/// Ports that nobody listens on. Another program may take one before its server does, which then says so and ends.
+/// Ports that nobody listens on, below those that the kernel hands out by itself, so that none is lost to somebody's
+/// connection before its server has it, or while its server is away.
 fn free_ports() -> anyhow::Result<[u16; 2]> {
-    let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
-    Ok([listeners[0].local_addr()?.port(), listeners[1].local_addr()?.port()])
+    let mut listeners = Vec::new();
+    for _ in 0..1_000 {
+        listeners.extend(TcpListener::bind(("127.0.0.1", rand::rng().random_range(20_000..30_000))).ok());
+        if let [hub, creatorup] = listeners.as_slice() {
+            return Ok([hub.local_addr()?.port(), creatorup.local_addr()?.port()]);
+        }
+    }
+    bail!("no free port was found between 20000 and 30000")
 }
 
 /// What is left running.
