@@ -17,6 +17,7 @@ mod hostile;
 mod log;
 mod r#loop;
 mod membership;
+mod node;
 mod policy;
 mod queue;
 mod sources;

@@ -52,26 +52,25 @@ impl Lease {
             let patience = (self.options.silence() - self.options.heartbeat / 4).saturating_sub(heard.elapsed());
             let beat = async {
                 tick.tick().await;
-                self.beat().await
+                let sent = Instant::now();
+                self.beat().await.map(|is_known| is_known.then_some(sent))
             };
-            let sent = Instant::now();
             let answer = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 answer = tokio::time::timeout(patience, beat) => answer,
             };
             match answer {
-                Ok(Ok(true)) => heard = sent,
-                Ok(Ok(false)) => return self.lose("was taken for dead"),
+                Ok(Ok(Some(sent))) => heard = sent,
+                Ok(Ok(None)) => return self.lose("was taken for dead"),
                 Ok(Err(error)) => tracing::warn!(%error, context = ?error, "a heartbeat failed"),
                 Err(_late) => return self.lose("could not make itself heard"),
             }
-            let patience = (self.options.silence() - self.options.heartbeat / 4).saturating_sub(heard.elapsed());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                // Were it waited for any longer, nobody would hear that this worker lives.
-                _ = tokio::time::timeout(patience, self.look_after()) => {}
+                // No longer than until the next heartbeat is due; what is left is for that one.
+                _ = tokio::time::timeout(self.options.heartbeat, self.look_after()) => {}
             }
         }
     }

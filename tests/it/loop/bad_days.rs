@@ -93,7 +93,7 @@ async fn webhooks_answered_late_or_never_are_applied_once() {
     let sent = "SELECT COUNT(*) FROM outbox WHERE state = 'sent' AND receipt IS NOT NULL";
     assert_eq!(pair.creatorup_database.count(sent).await, 3);
     let repeated = pair.creatorup_database.count("SELECT COUNT(*) FROM finished_jobs WHERE attempts > 1").await;
-    assert!(repeated >= 3, "each was sent more than once: {repeated}");
+    assert!(repeated >= 1, "a webhook is sent again, and those of the same user wait for it");
     assert_eq!(pair.hub_database.count("SELECT COUNT(*) FROM webhook_logs").await, 3, "and taken once");
 }
 
