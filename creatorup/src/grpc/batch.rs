@@ -17,6 +17,8 @@ use crate::model::{Error, Result};
 const KEY_HEADER: &str = "idempotency-key";
 /// What a batch is when nobody says.
 const BATCH_TYPE: &str = "video";
+/// Bytes of a batch's metadata as JSON, at most: it is kept, listed, and told to the hub, which takes 1 MiB.
+const LONGEST_METADATA: usize = 64 << 10;
 /// What is used when nobody says.
 const USAGE_TYPE: &str = "local_rendering";
 
@@ -31,12 +33,16 @@ impl BatchService for Door {
         let (user, _) = caller.user().map_err(status)?;
         let key = one_key(header, message.idempotency_key).map_err(status)?;
         let metadata = message.metadata.map(|metadata| convert::json(metadata, "metadata"));
+        let metadata = metadata.transpose().map_err(status)?;
+        if metadata.as_ref().is_some_and(|metadata| metadata.to_string().len() > LONGEST_METADATA) {
+            return Err(status(Error::invalid("metadata", "must be at most 64 KiB as JSON")));
+        }
         let asked = NewBatch {
             name: convert::text(message.name, "name").map_err(status)?,
             batch_type: message.r#type.unwrap_or_else(|| BATCH_TYPE.to_owned()),
             usage_type: message.usage_type.unwrap_or_else(|| USAGE_TYPE.to_owned()),
             inputs: message.inputs,
-            metadata: metadata.transpose().map_err(status)?,
+            metadata,
             key,
         };
         let (standing, duplicate) = self.creatorup.create_batch(user, asked).await.map_err(status)?;

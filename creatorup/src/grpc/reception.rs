@@ -42,6 +42,9 @@ pub struct Front {
     pub creatorup: Arc<CreatorUp>,
 }
 
+/// Bytes of a token, at most, as the contract says where one is a field: the hub is not asked about more.
+const LONGEST_TOKEN: usize = 4096;
+
 impl Reception for Front {
     type Principal = Caller;
 
@@ -53,6 +56,9 @@ impl Reception for Front {
             }
             Some(Credential::ApiKey(_)) => {
                 Err(Error::unauthenticated(Reason::InvalidCredentials, "the API key is not valid"))
+            }
+            Some(Credential::Token(token)) if token.len() > LONGEST_TOKEN => {
+                Err(Error::unauthenticated(Reason::InvalidCredentials, "the token is not valid"))
             }
             Some(Credential::Token(token)) => {
                 if method.policy.as_ref().is_some_and(|policy| policy.token_field.is_some()) {

@@ -13,7 +13,7 @@ mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
-use upbridge_client::{Client, Request, Status, v1};
+use upbridge_client::{Client, Code, Request, Status, v1};
 use uuid::Uuid;
 
 use crate::model::batch::Batch;
@@ -122,7 +122,12 @@ impl DigiUp {
 }
 
 /// What an answer to CreatorUp's own key means. A key that is not good is ours to mend, and no word about the user.
+///
+/// What is too large for the hub's door is refused before the hub knows whose it is, and will be at every try.
 fn own(status: Status) -> Error {
+    if status.code() == Code::OutOfRange {
+        return Error::invalid("metadata", "is more than the hub takes");
+    }
     match refusal(status) {
         Error::Unauthenticated { .. } => {
             tracing::error!("the hub refuses CREATORUP_API_KEY: both sides must have the same");

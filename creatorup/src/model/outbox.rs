@@ -48,6 +48,9 @@ pub struct Webhook {
     pub created_at: Instant,
 }
 
+/// Bytes of metadata that a webhook carries, at most: the hub takes bodies of 1 MiB.
+const LONGEST_METADATA: usize = 512 << 10;
+
 impl Webhook {
     /// Tells what a batch that is over counts for.
     pub fn of_batch(batch: &Batch, month: Month, now: Instant) -> Webhook {
@@ -64,7 +67,8 @@ impl Webhook {
         if let Some(at) = batch.completed_at() {
             usage["completed_at"] = json!(at);
         }
-        if let Some(told) = batch.told() {
+        // The amount must come through, whatever there is to be said about a hundred inputs.
+        if let Some(told) = batch.told().filter(|told| told.to_string().len() <= LONGEST_METADATA) {
             usage["metadata"] = told;
         }
         let body = json!({"digiup_user_id": batch.digiup_user_id, "usage_data": usage, "event_id": event_id});

@@ -1,8 +1,8 @@
 //! A child process with a bound on everything: its time, what it may say, and how long it outlives its caller.
 //!
 //! There is no shell: a program is started with a list of arguments. It sees none of this process's environment, which
-//! holds secrets, and no standard input. When the future that waits for it is dropped, it is killed; when this process
-//! is killed itself, the child ends at its next word, because nobody holds the other end of its pipes.
+//! holds secrets, and no standard input. When the future that waits for it is dropped, it is killed. Not guaranteed: that
+//! it ends when this process is killed itself; it may go on until it is done or at the limit it was told.
 
 use std::ffi::OsString;
 use std::path::Path;

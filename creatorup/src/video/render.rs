@@ -111,7 +111,7 @@ async fn transcode(
     limit: Duration,
     mut told: impl FnMut(f64) + Send,
 ) -> Result<(), Failure> {
-    let mut arguments = head();
+    let mut arguments = head(limit);
     arguments.extend(probe::open(input));
     let pictures = format!("0:{}", source.stream);
     let size = format!("scale=-2:{HEIGHT},setsar=1");
@@ -163,7 +163,7 @@ async fn transcode(
 
 /// A picture of the rendition, which is known to be good, that looks like the others around it.
 async fn picture(tools: &Tools, rendition: &Path, output: &Path, limit: Duration) -> Result<(), Failure> {
-    let mut arguments = head();
+    let mut arguments = head(limit);
     arguments.extend(probe::open(rendition));
     let options = [
         "-map",
@@ -185,8 +185,12 @@ async fn picture(tools: &Tools, rendition: &Path, output: &Path, limit: Duration
     child.output().await.map(drop)
 }
 
-fn head() -> Vec<OsString> {
-    ["-nostdin", "-hide_banner", "-loglevel", "error", "-y"].iter().map(OsString::from).collect()
+/// The limit is told as well, as processor time on all cores: should CreatorUp be killed, nobody else would end it.
+fn head(limit: Duration) -> Vec<OsString> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let seconds = (limit.as_secs().max(1) * cores).to_string();
+    let arguments = ["-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-timelimit", &seconds];
+    arguments.iter().map(OsString::from).collect()
 }
 
 fn file(path: &Path) -> OsString {

@@ -55,7 +55,12 @@ impl MediaRoot {
     /// The text without the path of the root, which is nobody's business.
     pub fn hide(&self, text: &str) -> String {
         let root = self.0.to_string_lossy();
-        text.replace(&format!("file:{root}/"), "").replace(&format!("{root}/"), "").replace(root.as_ref(), "")
+        let text =
+            text.replace(&format!("file:{root}/"), "").replace(&format!("{root}/"), "").replace(root.as_ref(), "");
+        // ffmpeg says where in memory its parts are: `[hls @ 0x55578dd01280]`.
+        let mut parts = text.split(" @ 0x");
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |told, part| told + part.trim_start_matches(|digit: char| digit.is_ascii_hexdigit()))
     }
 }
 
@@ -100,5 +105,6 @@ mod tests {
         let root = MediaRoot::open(directory.path()).unwrap();
         let text = format!("file:{}/a.mp4: Invalid data", root.path().display());
         assert_eq!(root.hide(&text), "a.mp4: Invalid data");
+        assert_eq!(root.hide("[hls @ 0x55578dd01280] bad [x @ 0x1] @ noon"), "[hls] bad [x] @ noon");
     }
 }

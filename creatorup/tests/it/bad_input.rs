@@ -19,6 +19,7 @@ async fn a_field_that_is_wrong_is_named() {
         ("/api/v1/batch/create", json!({"name": "a", "inputs": "a.mp4"}), "inputs"),
         ("/api/v1/batch/create", json!({"name": "a", "inputs": vec!["a"; 101]}), "inputs"),
         ("/api/v1/batch/create", json!({"name": "a", "metadata": 5}), "metadata"),
+        ("/api/v1/batch/create", json!({"name": "a", "metadata": {"a": "x".repeat(64 << 10)}}), "metadata"),
         ("/api/v1/batch/create", json!({"name": "a", "colour": "red"}), "colour"),
         ("/api/v1/batch/create", json!({"name": "a", "idempotency_key": ""}), "idempotency_key"),
         ("/api/v1/video/process", json!({}), "batch_id"),
@@ -64,6 +65,7 @@ async fn everything_but_health_wants_a_credential() {
         let (status, answer) = creatorup.http(path, None, None).await;
         assert_eq!((status, &answer["error"]["reason"]), (401, &json!("MISSING_CREDENTIALS")), "{path}");
         assert_eq!(creatorup.as_user("nonsense", path, None).await.0, 401, "{path}");
+        assert_eq!(creatorup.as_user(&"x".repeat(20_000), path, None).await.0, 401, "{path}: too long to be a token");
         let service = creatorup.http(path, Some(("x-api-key", SERVICE_KEY)), None).await;
         assert_eq!(service.0, 403, "{path}: the hub is no user");
     }

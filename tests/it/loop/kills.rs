@@ -16,6 +16,8 @@ const ROUNDS: u64 = 4;
 const CALLERS: usize = 4;
 /// How long a caller insists.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it waits for one answer: longer than a server takes at its worst.
+const ONE_TRY: Duration = Duration::from_secs(10);
 /// Batches of one caller in one round.
 const BATCHES: usize = 12;
 
@@ -35,7 +37,7 @@ impl Caller {
         while begun.elapsed() < PATIENCE {
             again.tick().await;
             let request = self.http.post(format!("{}{path}", self.url)).bearer_auth(&self.token).json(body);
-            let answer = match request.timeout(PATIENCE).send().await {
+            let answer = match request.timeout(ONE_TRY).send().await {
                 Ok(answer) => (answer.status(), answer.json::<Value>().await),
                 Err(error) => {
                     trouble = format!("{error:?}");

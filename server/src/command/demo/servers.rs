@@ -26,6 +26,10 @@ use super::until;
 pub const ADMIN_EMAIL: &str = "admin@demo.example";
 /// Lines of a log that explain a failure.
 const LINES: usize = 12;
+/// What the hub is told.
+const SECRETS: &[&str] = &["JWT_SECRET", "CREATORUP_API_KEY", "WEBHOOK_SECRET", "ADMIN_PASSWORD"];
+/// What CreatorUp is told of it.
+const SHARED: &[&str] = &["CREATORUP_API_KEY", "WEBHOOK_SECRET"];
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,17 +73,19 @@ impl Drop for Process {
 impl Servers {
     /// A directory, two free ports and secrets; nothing runs yet.
     pub fn prepare(keep: bool) -> anyhow::Result<Servers> {
-        let temporary =
-            tempfile::Builder::new().prefix("upbridge-demo-").tempdir().context("no temporary directory")?;
+        let mut temporary = tempfile::Builder::new();
+        // Databases and logs are for whoever runs the demo, and nobody else on the machine.
+        #[cfg(unix)]
+        temporary.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        let temporary = temporary.prefix("upbridge-demo-").tempdir().context("no temporary directory")?;
         let secret = || rand::rng().sample_iter(&Alphanumeric).take(40).map(char::from).collect::<String>();
-        let names = ["JWT_SECRET", "CREATORUP_API_KEY", "WEBHOOK_SECRET", "ADMIN_PASSWORD"];
         Ok(Servers {
             hub: None,
             creatorup: None,
             directory: temporary.path().to_owned(),
             temporary: Some(temporary),
             ports: free_ports()?,
-            secrets: names.into_iter().map(|name| (name, secret())).collect(),
+            secrets: SECRETS.iter().map(|name| (*name, secret())).collect(),
             leashed: !keep,
         })
     }
@@ -147,7 +153,11 @@ impl Servers {
         let mut command = Command::new(executable().context("this program cannot be found")?);
         let database = |name: &str| format!("sqlite://{}?mode=rwc", self.directory.join(name).display());
         command.env_clear().envs(inherited(&TOOLS)).current_dir(&self.directory);
-        command.envs(self.secrets.iter().map(|(name, secret)| (name, secret)));
+        let own: &[&str] = match side {
+            Side::Hub => SECRETS,
+            Side::CreatorUp => SHARED,
+        };
+        command.envs(self.secrets.iter().filter(|(name, _)| own.contains(name)).map(|(name, secret)| (name, secret)));
         command.envs([("HOST", "127.0.0.1"), ("LOG_DIR", "off"), ("UPBRIDGE_ENV", "development")]);
         // What fails while the other side is away is tried again soon, because somebody is watching.
         command.envs([("QUEUE_BACKOFF_BASE", "100"), ("QUEUE_POLL_INTERVAL", "100"), ("MAX_SYNC_RETRIES", "20")]);
