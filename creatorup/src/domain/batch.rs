@@ -72,7 +72,11 @@ impl CreatorUp {
         match self.count(&batch).await {
             Ok(record) => Ok((Standing { batch, usage: Some(record) }, duplicate)),
             Err(refused) if report::is_refusal(&refused) => {
-                self.withdraw(&batch).await?;
+                // What was there already may have been answered with success: it stays, and says what became of it.
+                match duplicate {
+                    true => self.refuse(&batch, &refused).await?,
+                    false => self.withdraw(&batch).await?,
+                }
                 Err(refused)
             }
             Err(later) => {
