@@ -27,15 +27,10 @@ use crate::video::tools::Places;
 const DATA: &str = "data";
 /// Names that begin so are CreatorUp's, or the hub's about CreatorUp; any other is a mistake.
 const PREFIX: &str = "CREATORUP_";
-/// Those that are known; the last two are what clients and examples read, and a shell may well export them.
-const KNOWN: &[&str] = &[
-    "CREATORUP_API_KEY",
-    "CREATORUP_DATABASE_URL",
-    "CREATORUP_API_URL",
-    "CREATORUP_ALLOWED_URLS",
-    "CREATORUP_URL",
-    "CREATORUP_TOKEN",
-];
+/// Those that are known.
+const KNOWN: &[&str] = &["CREATORUP_API_KEY", "CREATORUP_DATABASE_URL", "CREATORUP_API_URL", "CREATORUP_ALLOWED_URLS"];
+/// How many jobs may run at once, for people.
+const SLOTS: &str = "must be a whole number from 2 to 1000: one is kept for webhooks while videos are processed";
 /// The longest wait of a job that failed: a hub that is back is noticed this soon.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -110,6 +105,10 @@ impl Config {
                 "must be the hub's address such as https://api.digiup.com, without user, path and query",
             );
         }
+        let concurrency = reader.parse("QUEUE_CONCURRENCY", "3", SLOTS);
+        if !(2..=1_000).contains(&concurrency) {
+            reader.problem::<()>("QUEUE_CONCURRENCY", SLOTS);
+        }
         let drain_timeout = reader.seconds("DRAIN_TIMEOUT_SECONDS", 20, 1, 3600);
         let directory = reader.text("LOG_DIR", "logs/creatorup");
         let config = Config {
@@ -132,7 +131,7 @@ impl Config {
             },
             video_time_limit: reader.seconds("VIDEO_TIME_LIMIT_SECONDS", 3_600, 1, 86_400),
             queue: queue::Options {
-                concurrency: reader.number("QUEUE_CONCURRENCY", 3, 1, 1_000) as usize,
+                concurrency,
                 keep: Keep {
                     done: reader.number("QUEUE_REMOVE_ON_COMPLETE", 100, 0, 100_000_000),
                     failed: reader.number("QUEUE_REMOVE_ON_FAIL", 50, 0, 100_000_000),
@@ -223,7 +222,7 @@ mod tests {
             ("DIGIUP_API_URL", "http://ana:hunter2@hub"),
             ("CREATORUP_DATABASE_URL", "mysql://hunter2"),
             ("CREATORUP_HUNTER2", "1"),
-            ("QUEUE_CONCURRENCY", "0"),
+            ("QUEUE_CONCURRENCY", "1"),
             ("VIDEO_TIME_LIMIT_SECONDS", "0"),
             ("TOKEN_GRACE_SECONDS", "-1"),
             ("SYNC_TIMEOUT", "soon"),

@@ -43,7 +43,15 @@ pub struct Standing {
 impl CreatorUp {
     /// Creates a batch and has the hub count it; answers whether there was one of the same key already.
     pub async fn create_batch(&self, caller: Caller, asked: NewBatch) -> Result<(Standing, bool)> {
-        let inputs = self.inputs(&asked.inputs).await?;
+        let inputs = inputs(&asked.inputs)?;
+        // Whoever repeats a request gets what the first made, wherever its inputs are by now.
+        let known = match &asked.key {
+            Some(key) => storage::batch::find_by_key(self.store.read(), caller.user_id, key).await?,
+            None => None,
+        };
+        if known.is_none() {
+            self.look(&inputs).await?;
+        }
         let now = self.now();
         let batch = Batch {
             id: Uuid::now_v7(),
@@ -72,7 +80,11 @@ impl CreatorUp {
         match self.count(&batch).await {
             Ok(record) => Ok((Standing { batch, usage: Some(record) }, duplicate)),
             Err(refused) if report::is_refusal(&refused) => {
-                self.withdraw(&batch).await?;
+                // What was there already may have been answered with success: it stays, and says what became of it.
+                match duplicate {
+                    true => self.refuse(&batch, &refused).await?,
+                    false => self.withdraw(&batch).await?,
+                }
                 Err(refused)
             }
             Err(later) => {
@@ -140,15 +152,11 @@ impl CreatorUp {
             .await
     }
 
-    async fn inputs(&self, names: &[String]) -> Result<Vec<MediaPath>> {
-        let mut inputs = Vec::with_capacity(names.len());
-        for (place, name) in names.iter().enumerate() {
-            let invalid = |what| Error::invalid(format!("inputs[{place}]"), what);
-            let input = MediaPath::parse(name).map_err(invalid)?;
-            self.studio.look(&input).await.map_err(invalid)?;
-            inputs.push(input);
+    async fn look(&self, inputs: &[MediaPath]) -> Result<()> {
+        for (place, input) in inputs.iter().enumerate() {
+            self.studio.look(input).await.map_err(|what| invalid(place, what))?;
         }
-        Ok(inputs)
+        Ok(())
     }
 
     /// A batch of the caller.
@@ -198,24 +206,38 @@ impl CreatorUp {
     }
 }
 
+fn inputs(names: &[String]) -> Result<Vec<MediaPath>> {
+    let parse = |(place, name): (usize, &String)| MediaPath::parse(name).map_err(|what| invalid(place, what));
+    names.iter().enumerate().map(parse).collect()
+}
+
+fn invalid(place: usize, what: &'static str) -> Error {
+    Error::invalid(format!("inputs[{place}]"), what)
+}
+
 /// Writes a batch that is over, what it counts for now, and that the hub has to be told; stops its job.
 pub(super) async fn end(tx: &mut WriteTx, batch: &Batch, now: Instant) -> Result<()> {
+    let Some(mut record) = close(tx, batch, now).await? else { return Ok(()) };
+    if record.accepted_at.is_some() {
+        record.reported_at = None;
+        report::tell(tx, &Webhook::of_batch(batch, record.month, now)).await?;
+    }
+    storage::usage::update(tx, &record).await
+}
+
+/// Writes a batch that is over, and stops its job; answers with what it counts for now, which is yet to be written.
+pub(super) async fn close(tx: &mut WriteTx, batch: &Batch, now: Instant) -> Result<Option<UsageRecord>> {
     storage::batch::update(tx, batch).await?;
     if batch.status == BatchStatus::Cancelled
         && let Some(job_id) = batch.job_id
     {
         storage::job::cancel(tx, job_id, now).await?;
     }
-    let Some(mut record) = storage::usage::find(tx.reader(), batch.id).await? else { return Ok(()) };
-    record.amount = batch.amount();
-    if let Some(at) = batch.completed_at() {
-        record.month = Month::of(at);
-    }
-    if record.accepted_at.is_some() {
-        record.reported_at = None;
-        report::tell(tx, &Webhook::of_batch(batch, record.month, now)).await?;
-    }
-    storage::usage::update(tx, &record).await
+    let record = storage::usage::find(tx.reader(), batch.id).await?;
+    Ok(record.map(|record| {
+        let month = batch.completed_at().map_or(record.month, Month::of);
+        UsageRecord { amount: batch.amount(), month, ..record }
+    }))
 }
 
 /// Whether a request says what the first of its key said.

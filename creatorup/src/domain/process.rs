@@ -18,11 +18,10 @@ use crate::model::media::MediaPath;
 use crate::model::{Error, Json, Reason, Result};
 use crate::storage::{self, WriteTx};
 use crate::video::Trouble;
+use crate::video::tools::INSTALL;
 
 /// Progress is noted in steps of so many hundredths.
 const STEP: i32 = 5;
-/// What a caller is told who wants a video processed where ffmpeg is missing.
-const NO_FFMPEG: &str = "ffmpeg is not there: install the Debian package `ffmpeg`, or set FFMPEG_PATH to the program";
 
 /// What became of one input.
 enum Tried {
@@ -61,7 +60,7 @@ impl CreatorUp {
         }
         if let Err(missing) = self.studio.version().await {
             tracing::warn!(missing, "a video cannot be processed");
-            return Err(Error::State { message: NO_FFMPEG });
+            return Err(Error::State { message: INSTALL });
         }
         if !is_counted {
             match self.count(batch).await {

@@ -17,6 +17,7 @@ use crate::model::usage::UsageRecord;
 use crate::model::{Error, Instant, Month, Result};
 use crate::storage::{self, WriteTx};
 use upbridge_service::model::job::{Job, NewJob, Outcome};
+use upbridge_service::queue::POISON;
 
 /// Tries after the first: as good as no end. The hub comes back, and what it was not told would be missing for ever.
 const PATIENCE: i32 = 1_000_000;
@@ -35,8 +36,15 @@ impl CreatorUp {
                     let gone = || Error::NotFound { what: "batch" };
                     let batch = storage::batch::held(tx, *batch_id).await?.ok_or_else(gone)?;
                     let record = storage::usage::find(tx.reader(), *batch_id).await?.ok_or_else(gone)?;
-                    if record.accepted_at.is_some() {
+                    if record.accepted_at.is_none() && record.reported_at.is_some() {
+                        // The user is gone meanwhile.
                         return Ok(record);
+                    }
+                    if record.accepted_at.is_some() {
+                        return match batch.status.is_over() {
+                            true => tell_again(tx, &batch, record, *now).await,
+                            false => Ok(record),
+                        };
                     }
                     let mut record = UsageRecord { accepted_at: Some(*now), ..record };
                     record.month = month.unwrap_or(record.month);
@@ -61,7 +69,7 @@ impl CreatorUp {
             let record = storage::usage::find(self.store.read(), batch_id).await?;
             let batch = storage::batch::find(self.store.read(), batch_id).await?;
             let (Some(record), Some(batch)) = (record, batch) else { return Ok(Outcome::Done(None)) };
-            if record.accepted_at.is_some() {
+            if record.accepted_at.is_some() || record.reported_at.is_some() {
                 return Ok(Outcome::Done(None));
             }
             match self.count(&batch).await {
@@ -96,6 +104,32 @@ impl CreatorUp {
                 })
             })
             .await
+    }
+
+    /// The job that has a batch counted was given up: as long as the hub has not answered, it is remembered anew.
+    pub(super) async fn report_died(&self, tx: &mut WriteTx, job: &Job) -> Result<()> {
+        let Some(batch_id) = work::id(job, "batch_id") else { return Ok(()) };
+        let record = storage::usage::find(tx.reader(), batch_id).await?;
+        let batch = storage::batch::find(tx.reader(), batch_id).await?;
+        if let (Some(record), Some(batch)) = (record, batch)
+            && record.accepted_at.is_none()
+            && record.reported_at.is_none()
+        {
+            let now = self.now();
+            remember(tx, &batch, now, now);
+        }
+        Ok(())
+    }
+
+    /// The job that sends a webhook was given up. When that is because of what became of its workers, the hub has not
+    /// answered, and the webhook is sent all the same. Any other reason stands in the outbox.
+    pub(super) async fn webhook_died(&self, tx: &mut WriteTx, job: &Job, error: &str) -> Result<()> {
+        let Some(id) = job.event_id.filter(|_| error == POISON) else { return Ok(()) };
+        storage::outbox::reopen(tx, &[id]).await?;
+        if let Some(webhook) = storage::outbox::find_unsent(tx.reader(), id).await? {
+            send_later(tx, &webhook, self.now());
+        }
+        Ok(())
     }
 
     /// The job that sends a webhook.
@@ -145,9 +179,23 @@ pub(super) fn remember(tx: &mut WriteTx, batch: &Batch, at: Instant, now: Instan
 /// Remembers to send a webhook. One of the same event is not sent twice.
 pub(super) async fn tell(tx: &mut WriteTx, webhook: &Webhook) -> Result<()> {
     if storage::outbox::insert(tx, webhook).await? {
-        let key = webhook.digiup_user_id.to_string();
-        let job = NewJob::new(work::WEBHOOK, key, json!({"event_id": webhook.event_id}), webhook.created_at);
-        tx.enqueue(NewJob { max_retries: Some(PATIENCE), ..job.for_event(webhook.id) });
+        send_later(tx, webhook, webhook.created_at);
     }
     Ok(())
+}
+
+fn send_later(tx: &mut WriteTx, webhook: &Webhook, now: Instant) {
+    let key = webhook.digiup_user_id.to_string();
+    let job = NewJob::new(work::WEBHOOK, key, json!({"event_id": webhook.event_id}), now);
+    tx.enqueue(NewJob { max_retries: Some(PATIENCE), ..job.for_event(webhook.id) });
+}
+
+/// Tells anew what a batch that is over counts for, as another event: a second call to count it may have reached the hub
+/// after it was told, and has undone that with what was planned.
+async fn tell_again(tx: &mut WriteTx, batch: &Batch, record: UsageRecord, now: Instant) -> Result<UsageRecord> {
+    let times = storage::outbox::count_of(tx.reader(), batch.id).await?.max(1) + 1;
+    tell(tx, &Webhook::of_batch_again(batch, record.month, times, now)).await?;
+    let record = UsageRecord { reported_at: None, ..record };
+    storage::usage::update(tx, &record).await?;
+    Ok(record)
 }

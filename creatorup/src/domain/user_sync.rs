@@ -36,13 +36,18 @@ impl CreatorUp {
     }
 }
 
-/// Nobody waits for the batches of a user who is gone.
+/// Nobody waits for the batches of a user who is gone, and the hub is told of none: it knows the user no more and would
+/// refuse every word, so what it was not told never has to be.
 async fn call_off(tx: &mut WriteTx, user: &User, now: Instant) -> Result<()> {
     for batch in storage::batch::open_of(tx.reader(), user.id).await? {
         let Some(batch) = storage::batch::held(tx, batch.id).await? else { continue };
         if !batch.status.is_over() {
-            super::batch::end(tx, &batch.turn(BatchStatus::Cancelled, now)?, now).await?;
+            let over = batch.turn(BatchStatus::Cancelled, now)?;
+            if let Some(record) = super::batch::close(tx, &over, now).await? {
+                storage::usage::update(tx, &record).await?;
+            }
         }
     }
-    Ok(())
+    storage::outbox::forget(tx, user.profile.digiup_user_id).await?;
+    storage::usage::reported_all(tx, user.id, now).await
 }

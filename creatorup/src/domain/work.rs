@@ -11,7 +11,8 @@ use super::CreatorUp;
 use crate::model::{Error, Result};
 use crate::storage::WriteTx;
 
-/// Sends a webhook. One at a time per user, so that the newer never overtakes the older.
+/// Sends a webhook. One runs at a time per user. What waits to be tried again may be overtaken by what came later; of
+/// two that say something else of the same, the `occurred_at` in them decides at the hub.
 pub const WEBHOOK: Kind = Kind::new(&KindSpec {
     word: "webhook",
     rule: KindRule { priority: 10, deadline: Duration::from_secs(120), per_key: Some(1), is_outbound: false },
@@ -44,11 +45,12 @@ impl Handler for CreatorUp {
 
     fn died<'a>(&'a self, tx: &'a mut WriteTx, job: &'a Job, error: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            if job.kind == VIDEO {
-                return self.video_died(tx, job, error).await;
+            match job.kind {
+                kind if kind == VIDEO => self.video_died(tx, job, error).await,
+                kind if kind == USAGE_REPORT => self.report_died(tx, job).await,
+                kind if kind == WEBHOOK => self.webhook_died(tx, job, error).await,
+                _ => Ok(()),
             }
-            // What is wrong stands in the outbox, or in the record that is not reported.
-            Ok(())
         })
     }
 }

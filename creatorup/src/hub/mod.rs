@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use upbridge_client::{Client, Code, Request, Status, v1};
-use uuid::Uuid;
 
 use crate::model::batch::Batch;
 use crate::model::decision::{Counted, Decision, Verified};
@@ -92,15 +91,6 @@ impl DigiUp {
             Ok(answer) => Ok(convert::counted(&answer.into_inner())),
             Err(status) => Err(own(status)),
         }
-    }
-
-    /// What the hub has counted of a user in a month.
-    pub async fn monthly(&self, digiup_user_id: Uuid, month: Month) -> Result<i64> {
-        let asked = v1::GetMonthlyUsageRequest {
-            month_year: Some(month.to_string()),
-            digiup_user_id: Some(digiup_user_id.to_string()),
-        };
-        Ok(self.service.usage().get_monthly_usage(asked).await.map_err(own)?.into_inner().total)
     }
 
     /// Sends a webhook.

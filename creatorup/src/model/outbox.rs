@@ -54,7 +54,15 @@ const LONGEST_METADATA: usize = 512 << 10;
 impl Webhook {
     /// Tells what a batch that is over counts for.
     pub fn of_batch(batch: &Batch, month: Month, now: Instant) -> Webhook {
-        let event_id = format!("{}.{}", batch.id, batch.status.as_str());
+        Webhook::of_batch_again(batch, month, 1, now)
+    }
+
+    /// Tells it once more: each time after the first is an event of its own, because the hub knows the others already.
+    pub fn of_batch_again(batch: &Batch, month: Month, times: u64, now: Instant) -> Webhook {
+        let mut event_id = format!("{}.{}", batch.id, batch.status.as_str());
+        if times > 1 {
+            event_id += &format!(".{times}");
+        }
         let mut usage = json!({
             "usage_id": batch.id,
             "batch_name": batch.name,

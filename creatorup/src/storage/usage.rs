@@ -31,10 +31,17 @@ pub async fn update(tx: &mut WriteTx, record: &UsageRecord) -> Result<()> {
     asked(Entity::update(row(record)).exec(tx.connection())).await.map(drop)
 }
 
-/// Notes that the hub knows all of a batch.
-pub async fn reported(tx: &mut WriteTx, batch_id: Uuid, now: Instant) -> Result<()> {
+/// Notes that the hub knows all of these batches.
+pub async fn reported(tx: &mut WriteTx, batch_ids: &[Uuid], now: Instant) -> Result<()> {
     let row = ActiveModel { reported_at: Set(Some(now)), ..Default::default() };
-    let update = Entity::update_many().set(row).filter(Column::BatchId.eq(batch_id));
+    let update = Entity::update_many().set(row).filter(Column::BatchId.is_in(batch_ids.iter().copied()));
+    asked(update.exec(tx.connection())).await.map(drop)
+}
+
+/// Notes that nothing of a user has to be told any more.
+pub async fn reported_all(tx: &mut WriteTx, user_id: Uuid, now: Instant) -> Result<()> {
+    let row = ActiveModel { reported_at: Set(Some(now)), ..Default::default() };
+    let update = Entity::update_many().set(row).filter(Column::UserId.eq(user_id)).filter(Column::ReportedAt.is_null());
     asked(update.exec(tx.connection())).await.map(drop)
 }
 

@@ -5,6 +5,7 @@
 //! it ends when this process is killed itself; it may go on until it is done or at the limit it was told.
 
 use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use tokio::process::Command;
 const KEPT_ERROR: usize = 4 << 10;
 /// The longest standard output that is kept.
 const LONGEST_OUTPUT: u64 = 4 << 20;
+/// SIGPIPE, which ends whoever writes to a pipe that nobody reads.
+const BROKEN_PIPE: i32 = 13;
 /// The longest line of progress.
 const LONGEST_LINE: u64 = 4 << 10;
 
@@ -28,6 +31,9 @@ pub enum Failure {
     /// It took too long and was killed.
     #[error("not done within {} s", .0.as_secs())]
     TimedOut(Duration),
+    /// Somebody killed it, as the system does when memory is short.
+    #[error("ended with {0}")]
+    Killed(std::process::ExitStatus),
     /// It ended with an error; what it said last.
     #[error("{0}")]
     Refused(String),
@@ -91,6 +97,8 @@ impl Child<'_> {
             let (status, said) = (status?, said?);
             match status.success() {
                 true => Ok(read?),
+                // That nobody listened to it any more is its own doing: it said too much.
+                false if status.signal().is_some_and(|signal| signal != BROKEN_PIPE) => Err(Failure::Killed(status)),
                 false if said.is_empty() => Err(Failure::Refused(format!("ended with {status}"))),
                 false => Err(Failure::Refused(said)),
             }
@@ -149,6 +157,14 @@ mod tests {
         assert!(matches!(&failed, Failure::Refused(said) if said.contains("/no/such/file")), "{failed}");
         let missing = child("/no/such/program", &[], LONG).unwrap_err();
         assert!(matches!(missing, Failure::Io(_)), "{missing}");
+    }
+
+    #[test]
+    fn a_child_that_was_killed_is_told_from_one_that_failed_or_said_too_much() {
+        let killed = child("/bin/sh", &["-c", "echo why >&2; kill -KILL $$"], LONG).unwrap_err();
+        assert!(matches!(&killed, Failure::Killed(_)) && killed.to_string().contains("signal: 9"), "{killed}");
+        let loud = child("/bin/cat", &["/dev/zero"], LONG).unwrap_err();
+        assert!(matches!(loud, Failure::Refused(_)), "{loud}");
     }
 
     #[test]

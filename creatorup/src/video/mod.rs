@@ -95,6 +95,7 @@ impl Studio {
         };
         render::render(&tools, &order, told).await.map_err(|failure| match failure {
             Failure::Io(error) => Trouble::Passing(self.root.hide(&error.to_string())),
+            killed @ Failure::Killed(_) => Trouble::Passing(format!("ffmpeg {killed}")),
             late @ Failure::TimedOut(_) => Trouble::Input(late.to_string()),
             Failure::Refused(said) => Trouble::Input(self.root.hide(&said)),
         })

@@ -12,7 +12,7 @@ const ASKING: Duration = Duration::from_secs(10);
 /// After it was not found, it is looked for again this often.
 const AGAIN: Duration = Duration::from_secs(5);
 /// What to tell those who have none.
-pub const INSTALL: &str = "install the Debian package `ffmpeg`, or set FFMPEG_PATH to the program";
+pub const INSTALL: &str = "to process videos, install the Debian package `ffmpeg`, or set FFMPEG_PATH to the program";
 
 /// Where programs are looked for.
 #[derive(Clone, Debug, Default)]

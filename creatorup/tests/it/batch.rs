@@ -49,6 +49,22 @@ async fn the_same_key_is_the_same_batch_and_another_content_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repetition_is_answered_though_the_input_is_gone() {
+    let creatorup = TestCreatorUp::start().await;
+    let (_, token) = creatorup.hub().member();
+    let input = creatorup.media().join("a.mp4");
+    std::fs::write(&input, "x").unwrap();
+    let asked = |key: &str| json!({"name": "wedding", "inputs": ["a.mp4"], "idempotency_key": key});
+    let (status, first) = creatorup.as_user(&token, CREATE, Some(asked("k-1"))).await;
+    assert_eq!(status, 201, "{first}");
+    std::fs::remove_file(input).unwrap();
+    let (status, again) = creatorup.as_user(&token, CREATE, Some(asked("k-1"))).await;
+    assert_eq!((status, &again["data"]["duplicate"]), (201, &json!(true)), "{again}");
+    assert_eq!(first["data"]["batch"]["id"], again["data"]["batch"]["id"]);
+    assert_eq!(creatorup.as_user(&token, CREATE, Some(asked("k-2"))).await.0, 400, "a new one needs its input");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_hub_refuses_is_no_batch_and_its_key_is_free() {
     let creatorup = TestCreatorUp::start().await;
     let (_, token) = creatorup.hub().member_who(AccessReason::NoSubscription);

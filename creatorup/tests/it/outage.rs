@@ -4,7 +4,7 @@ use serde_json::json;
 use upbridge_client::v1::AccessReason;
 use upbridge_proto::creatorup::v1::{BatchStatus, CancelBatchRequest, CreateBatchRequest, GetMonthlyUsageRequest};
 
-use crate::harness::TestCreatorUp;
+use crate::harness::{CREATE_BATCH, Setup, TestCreatorUp, WEBHOOK};
 
 const CREATE: &str = "/api/v1/batch/create";
 
@@ -78,6 +78,94 @@ async fn what_the_hub_refuses_later_fails_and_counts_nowhere() {
     assert!(batch.error().contains("the hub refused it"), "{batch:?}");
     let (_, usage) = creatorup.as_user(&token, "/api/v1/usage/monthly", None).await;
     assert_eq!((&usage["data"]["total"], &usage["data"]["is_reported"]), (&json!(0), &json!(true)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_kept_stays_though_its_repetition_is_refused() {
+    let creatorup = TestCreatorUp::start().await;
+    let (_, token) = known(&creatorup).await;
+    // It is the repetition that hears the refusal, and not the job.
+    let pause = "INSERT INTO paused_kinds (kind, paused_at) VALUES ('usage_report', CURRENT_TIMESTAMP) RETURNING 1";
+    creatorup.database().count(pause).await;
+    creatorup.hub().close().await;
+    let asked = json!({"name": "wedding", "idempotency_key": "k-1"});
+    let (status, kept) = creatorup.as_user(&token, CREATE, Some(asked.clone())).await;
+    assert_eq!(status, 201, "{kept}");
+    creatorup.hub().change(&token, |member| member.reason = AccessReason::NoSubscription);
+    creatorup.hub().reopen().await;
+    let (status, refused) = creatorup.as_user(&token, CREATE, Some(asked.clone())).await;
+    assert_eq!((status, &refused["error"]["reason"]), (403, &json!("MEMBERSHIP_REQUIRED")), "{refused}");
+    let path = format!("/api/v1/batch/{}", kept["data"]["batch"]["id"].as_str().unwrap());
+    let (status, found) = creatorup.as_user(&token, &path, None).await;
+    assert_eq!((status, &found["data"]["batch"]["status"]), (200, &json!("failed")), "{found}");
+    assert_eq!(creatorup.database().count("SELECT COUNT(*) FROM usage_records").await, 0, "it counts for nothing");
+    let (status, again) = creatorup.as_user(&token, CREATE, Some(asked)).await;
+    assert_eq!((status, &again["data"]["duplicate"]), (201, &json!(true)), "the key is still its own: {again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_reaches_the_hub_after_the_end_is_amended_again() {
+    let creatorup = Setup::new().await.set("SYNC_TIMEOUT", "25000").start().await;
+    let (_, token) = known(&creatorup).await;
+    for name in ["a.mp4", "b.mp4"] {
+        std::fs::write(creatorup.media().join(name), "x").unwrap();
+    }
+    let hub = creatorup.hub();
+    hub.hold(CREATE_BATCH);
+    let asked = json!({"name": "wedding", "inputs": ["a.mp4", "b.mp4"], "idempotency_key": "k-1"});
+    let play = async {
+        hub.until("both are on their way", |hub| hub.arrived(CREATE_BATCH) == 2).await;
+        let (_, list) = creatorup.as_user(&token, "/api/v1/batch", None).await;
+        let id = list["data"]["batches"][0]["id"].as_str().unwrap_or_else(|| panic!("{list}")).to_owned();
+        let (status, _) = creatorup.as_user(&token, &format!("/api/v1/batch/{id}/cancel"), Some(json!({}))).await;
+        assert_eq!(status, 200);
+        hub.let_one_through(CREATE_BATCH);
+        hub.until("the hub hears of the end", |hub| hub.webhooks().len() == 1).await;
+        creatorup.batch_once(&token, &id, |batch| batch.usage_reported).await;
+        // This one says again what was planned.
+        hub.let_through(CREATE_BATCH);
+        id
+    };
+    let create = || creatorup.as_user(&token, CREATE, Some(asked.clone()));
+    let (first, second, id) = tokio::join!(create(), create(), play);
+    assert_eq!((first.0, second.0), (201, 201));
+    hub.until("the hub hears of the end again", |hub| hub.webhooks().len() == 2).await;
+    creatorup.batch_once(&token, &id, |batch| batch.usage_reported).await;
+    assert_eq!(hub.entry(&id).unwrap().amount, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_its_way_is_not_forgotten_however_often_the_process_dies() {
+    let setup = Setup::new().await.set("SYNC_TIMEOUT", "60000").set("QUEUE_HEARTBEAT_INTERVAL", "200");
+    let mut creatorup = setup.start().await;
+    let (_, token) = known(&creatorup).await;
+    let (_, counted) = creatorup.as_user(&token, CREATE, Some(json!({"name": "counted"}))).await;
+    let counted = counted["data"]["batch"]["id"].as_str().unwrap().to_owned();
+    creatorup.hub().close().await;
+    let (_, kept) = creatorup.as_user(&token, CREATE, Some(json!({"name": "kept"}))).await;
+    let kept = kept["data"]["batch"]["id"].as_str().unwrap().to_owned();
+    creatorup.as_user(&token, &format!("/api/v1/batch/{counted}/cancel"), Some(json!({}))).await;
+    for call in [CREATE_BATCH, WEBHOOK] {
+        creatorup.hub().hold(call);
+    }
+    creatorup.hub().reopen().await;
+    for life in 1..=5 {
+        let under_way =
+            |hub: &crate::harness::Hub| [CREATE_BATCH, WEBHOOK].iter().all(|call| hub.arrived(call) >= life);
+        creatorup.hub().until("a report and a webhook are under way", under_way).await;
+        if life < 5 {
+            creatorup.kill_and_start().await;
+        }
+    }
+    let died = "SELECT COUNT(*) FROM finished_jobs WHERE state = 'dead'";
+    assert_eq!(creatorup.database().count(died).await, 2, "their first jobs were set aside");
+    for call in [CREATE_BATCH, WEBHOOK] {
+        creatorup.hub().let_through(call);
+    }
+    for id in [counted, kept] {
+        creatorup.batch_once(&token, &id, |batch| batch.usage_reported).await;
+    }
+    assert_eq!(creatorup.hub().webhooks().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use tonic::Code;
 use upbridge_proto::creatorup::v1::{PullUserRequest, PushUserRequest, PushedUser};
 use uuid::Uuid;
 
-use crate::harness::{SERVICE_KEY, TestCreatorUp};
+use crate::harness::{SERVICE_KEY, TestCreatorUp, ffmpeg, long_video};
 
 const PATH: &str = "/api/v1/digiup/user/sync";
 
@@ -64,6 +64,41 @@ async fn a_deletion_takes_the_person_out_and_is_the_last_word() {
     let rows =
         "SELECT COUNT(*) FROM digiup_users WHERE status = 'deleted' AND email = '' AND name = '' AND plan IS NULL";
     assert_eq!(creatorup.database().count(rows).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_batches_of_a_user_who_is_gone_are_called_off_and_nobody_is_told() {
+    if !ffmpeg("a deletion while a video is processed") {
+        return;
+    }
+    let creatorup = TestCreatorUp::start().await;
+    let (member, token) = creatorup.hub().member();
+    long_video(&creatorup.media().join("a.mp4"));
+    let create = async |body: Value| {
+        let (status, answer) = creatorup.as_user(&token, "/api/v1/batch/create", Some(body)).await;
+        assert_eq!(status, 201, "{answer}");
+        answer["data"]["batch"]["id"].as_str().unwrap().to_owned()
+    };
+    // One is over already, and the hub has not taken the word of it.
+    creatorup.hub().refuse_webhooks(&[503; 100]);
+    let over = create(json!({"name": "over"})).await;
+    creatorup.as_user(&token, &format!("/api/v1/batch/{over}/cancel"), Some(json!({}))).await;
+    create(json!({"name": "pending"})).await;
+    let id = create(json!({"name": "processing", "inputs": ["a.mp4"]})).await;
+    let (status, _) = creatorup.as_user(&token, "/api/v1/video/process", Some(json!({"batch_id": id}))).await;
+    assert_eq!(status, 202);
+    // The hub knows nothing of them any more.
+    creatorup.hub().refuse_webhooks(&[404; 100]);
+    creatorup.hub().revoke(&token);
+    let gone = json!({"digiup_user_id": member.id, "deleted": true, "as_of": "2026-03-15T12:00:02Z"});
+    assert_eq!(creatorup.http(PATH, KEY, Some(gone)).await.0, 200);
+    let open = "SELECT COUNT(*) FROM batches WHERE status <> 'cancelled' OR finished_at IS NULL";
+    assert_eq!(creatorup.database().count(open).await, 0);
+    assert_eq!(creatorup.database().count("SELECT COUNT(*) FROM jobs WHERE kind = 'video'").await, 0);
+    assert_eq!(creatorup.database().count("SELECT COUNT(*) FROM outbox").await, 0, "nobody is told");
+    let (_, health) = creatorup.http("/api/v1/health", None, None).await;
+    let left = ["failed_webhooks", "unsent_webhooks", "unreported_batches"].map(|name| health["data"][name].clone());
+    assert_eq!(left, [json!(0), json!(0), json!(0)], "{health}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Videos, with the real ffmpeg.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -320,4 +320,32 @@ async fn without_ffmpeg_it_serves_and_says_what_to_install() {
     assert_eq!((status, &data["status"], &data["ffmpeg"]["works"]), (200, &json!("degraded"), &json!(false)));
     assert!(data["ffmpeg"]["detail"].as_str().unwrap().contains("`ffmpeg`"), "{health}");
     assert!(creatorup.process.said().contains("no video can be processed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_killed_is_tried_again_and_is_not_the_inputs_fault() {
+    if !ffmpeg("a run that is killed") {
+        return;
+    }
+    let setup = Setup::new().await;
+    let programs = setup.database.directory.path().join("programs");
+    std::fs::create_dir(&programs).unwrap();
+    // As when memory is short: its first rendering is killed.
+    let script = format!(
+        "#!/bin/sh\nPATH='{}'\ncase \"$*\" in *-version*|*-encoders*) ;; *) mkdir '{}' 2>/dev/null && kill -KILL $$ ;; esac\n\
+         exec ffmpeg \"$@\"\n",
+        std::env::var("PATH").unwrap(),
+        programs.join("killed").display()
+    );
+    std::fs::write(programs.join("ffmpeg"), script).unwrap();
+    std::fs::set_permissions(programs.join("ffmpeg"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = programs.join("ffmpeg").display().to_string();
+    let creatorup = setup.set("FFMPEG_PATH", path).start().await;
+    let (_, token) = creatorup.hub().member();
+    video(&creatorup.media().join("a.mp4"));
+    let batch = create(&creatorup, &token, &["a.mp4"]).await;
+    process(&creatorup, &token, &batch).await.unwrap();
+    let over = creatorup.batch_over(&token, &batch.id).await;
+    assert_eq!(over.status(), BatchStatus::Completed, "{over:?}");
+    assert!(programs.join("killed").exists(), "it was killed once");
 }

@@ -14,8 +14,8 @@ use crate::model::{Error, Result};
 use crate::storage::job::Orphans;
 use crate::storage::{self, Store};
 
-/// Why a job that was set aside was.
-const POISON: &str = "given up: its workers died under it too often";
+/// What [`Handler::died`](super::Handler::died) is told of a job that is set aside because its workers died under it.
+pub const POISON: &str = "given up: its workers died under it too often";
 
 /// One life of a worker. A new one begins with each start of a hub, and after the database did not hear from it for
 /// so long that its jobs were taken.

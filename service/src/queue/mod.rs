@@ -30,6 +30,8 @@ pub mod worker;
 
 use std::time::Duration;
 
+pub use lease::POISON;
+
 use futures::future::BoxFuture;
 
 use crate::model::Result;

@@ -17,7 +17,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
@@ -29,6 +29,10 @@ use upbridge_client::v1::*;
 use uuid::Uuid;
 
 use super::{SERVICE_KEY, WEBHOOK_SECRET};
+
+/// Calls that a test can have wait.
+pub const CREATE_BATCH: &str = "CreateBatch";
+pub const WEBHOOK: &str = "webhook";
 
 /// A user of the hub.
 #[derive(Clone, Debug)]
@@ -63,6 +67,10 @@ struct Book {
     refusals: Vec<u16>,
     /// Whether answers to CreateBatch are lost on their way: what they did is done.
     mute: bool,
+    /// Where calls wait until they are let through, by what is called.
+    doors: BTreeMap<&'static str, Arc<Semaphore>>,
+    /// How many calls came to such a door.
+    arrived: BTreeMap<&'static str, usize>,
 }
 
 /// The test's hand on the hub.
@@ -177,6 +185,36 @@ impl Hub {
         self.book().mute = mute;
     }
 
+    /// Has calls wait before the hub does anything.
+    pub fn hold(&self, call: &'static str) {
+        self.book().doors.insert(call, Arc::new(Semaphore::new(0)));
+    }
+
+    /// Lets one of the calls that wait through.
+    pub fn let_one_through(&self, call: &'static str) {
+        self.book().doors[call].add_permits(1);
+    }
+
+    /// Lets all of them through, and those to come.
+    pub fn let_through(&self, call: &'static str) {
+        let door = self.book().doors.remove(call);
+        door.expect("it is held").close();
+    }
+
+    /// How many calls have come that were to wait.
+    pub fn arrived(&self, call: &'static str) -> usize {
+        self.book().arrived.get(call).copied().unwrap_or_default()
+    }
+
+    async fn wait(&self, call: &'static str) {
+        let Some(door) = self.book().doors.get(call).cloned() else { return };
+        *self.book().arrived.entry(call).or_default() += 1;
+        self.changed.notify_waiters();
+        if let Ok(permit) = door.acquire().await {
+            permit.forget();
+        }
+    }
+
     /// What was recorded under a key.
     pub fn entry(&self, key: &str) -> Option<Entry> {
         self.book().ledger.get(key).cloned()
@@ -274,6 +312,7 @@ async fn webhook(
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, String) {
+    hub.wait(WEBHOOK).await;
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let mut mac = Hmac::<Sha256>::new_from_slice(WEBHOOK_SECRET.as_bytes()).unwrap();
     let timestamp = header("x-webhook-timestamp");
@@ -397,6 +436,7 @@ impl UsageService for Hub {
         if request.metadata().get("x-api-key").is_none_or(|key| key != SERVICE_KEY) {
             return Err(refused(Code::Unauthenticated, "INVALID_CREDENTIALS", &[]));
         }
+        self.wait(CREATE_BATCH).await;
         let asked = request.into_inner();
         let user_id: Uuid = asked.digiup_user_id().parse().unwrap();
         let member = self.book().members.values().find(|member| member.id == user_id).cloned();

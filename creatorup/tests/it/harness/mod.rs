@@ -17,7 +17,7 @@ use upbridge_proto::creatorup::v1::{Batch, BatchStatus, GetBatchRequest};
 
 pub use api::Api;
 pub use database::TestDatabase;
-pub use hub::{Hub, Member};
+pub use hub::{CREATE_BATCH, Hub, Member, WEBHOOK};
 pub use media::{ffmpeg, long_video, video};
 
 pub const SERVICE_KEY: &str = "test-service-key-0123456789abcdef0123456789";
