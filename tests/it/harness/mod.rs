@@ -1,6 +1,5 @@
 //! Hubs for tests: in this process with a clock the test holds, or as the real executable.
 
-mod creatorup;
 mod peer;
 mod postgres;
 mod process;
@@ -21,7 +20,6 @@ use upbridge_server::config::Config;
 use upbridge_server::model::clock::HeldClock;
 use uuid::Uuid;
 
-pub use creatorup::{CreatorUpProcess, ffmpeg, free_port};
 pub use peer::{Peer, Play};
 pub use postgres::PostgresServer;
 pub use process::HubProcess;

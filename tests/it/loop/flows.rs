@@ -125,6 +125,8 @@ async fn usage_tracking() {
     assert_eq!((record.id, record.usage_amount, record.revision), (counted.id, 2, 1), "the same record, amended");
     let metadata = record.metadata.expect("figures of the work").fields;
     assert!(metadata.contains_key("videos") && metadata.contains_key("processing_time"), "{metadata:?}");
+    let count = metadata["video_count"].kind.as_ref();
+    assert_eq!(count, Some(&prost_types::value::Kind::NumberValue(2.0)), "{metadata:?}");
     assert_eq!(pair.agree(&member).await, (2, 1));
 }
 
