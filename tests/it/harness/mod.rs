@@ -3,6 +3,7 @@
 mod peer;
 mod postgres;
 mod process;
+mod program;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 pub use peer::{Peer, Play};
 pub use postgres::PostgresServer;
 pub use process::HubProcess;
+pub use program::{have, skipped};
 pub use raw::{RawClient, frame};
 
 pub const ADMIN_EMAIL: &str = "admin@test.example";

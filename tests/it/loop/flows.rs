@@ -7,7 +7,8 @@ use upbridge_client::v1;
 
 use super::pair::{Pair, Setup};
 use super::relay::Answers;
-use super::{eventually, film, have};
+use super::{eventually, film};
+use crate::harness::have;
 
 /// Rows of a table that are so.
 async fn rows(database: &crate::harness::TestDatabase, table_where: &str) -> i64 {
@@ -71,7 +72,7 @@ async fn registration_and_first_sync() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_tracking() {
-    if !have("ffmpeg", "ffmpeg") {
+    if !have("ffmpeg") {
         return;
     }
     let pair = Setup::default().both("SYNC_TIMEOUT", "20000").start().await;

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use upbridge_client::v1;
 
 use super::pair::Pair;
-use super::{eventually, film, have};
+use super::{eventually, film};
+use crate::harness::have;
 
 /// What ffprobe reads in a file, all of which it decodes.
 fn probed(path: &Path) -> Value {
@@ -21,7 +22,7 @@ fn probed(path: &Path) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_video_is_rendered_and_its_usage_is_in_the_hubs_analytics_within_a_second() {
-    if !have("ffmpeg", "ffmpeg") || !have("ffprobe", "ffmpeg") {
+    if !have("ffmpeg") || !have("ffprobe") {
         return;
     }
     let pair = Pair::start().await;
