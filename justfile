@@ -14,14 +14,14 @@ check *sections:
 test *arguments:
     cargo test --workspace {{arguments}}
 
-# The hub's suite on a private PostgreSQL server
+# Both servers' suites on a private PostgreSQL server
 test-postgres *arguments:
     .ci/with-postgres cargo test -p upbridge-server -p creatorup --test it {{arguments}}
 
-# Write the golden files of the contract anew
+# Write the golden files of both contracts anew
 snapshots:
-    UPDATE_SNAPSHOTS=1 cargo test -p upbridge-server --test it contract
-    git diff --stat tests/it/snapshots
+    UPDATE_SNAPSHOTS=1 cargo test -p upbridge-server -p creatorup --test it contract
+    git diff --stat tests/it/snapshots creatorup/tests/it/snapshots
 
 # Measure the hub against a bare server
 bench *arguments:

@@ -248,7 +248,7 @@ impl Shop {
 
     /// Milliseconds of one claim, by itself in its transaction, without the commit.
     async fn claim_cost(&self) -> Result<f64> {
-        let claim = Claim { worker_id: Uuid::new_v4(), most: CLAIMED, most_outbound: CLAIMED };
+        let claim = Claim { worker_id: Uuid::new_v4(), most: CLAIMED, most_leaving: CLAIMED };
         let mut took = Vec::new();
         for _ in 0..9 {
             let claimed = self.store.write(claim, |tx, claim| {
@@ -271,7 +271,7 @@ impl Shop {
         let dead = Uuid::new_v4();
         let mut left = orphans;
         while left > 0 {
-            let claim = Claim { worker_id: dead, most: 500, most_outbound: 500 };
+            let claim = Claim { worker_id: dead, most: 500, most_leaving: 500 };
             let claimed = self.store.write(claim, |tx, claim| Box::pin(storage::job::claim(tx, claim)));
             left -= claimed.await.map_err(failed)?.jobs.len();
         }

@@ -1,16 +1,14 @@
 //! The command line: of the `creatorup` program, and of whatever program serves CreatorUp under a name of its own.
 
-use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use tokio_util::sync::CancellationToken;
 use upbridge_migrations::Direction;
 use upbridge_service::model::clock::SystemClock;
-use upbridge_service::{http, storage, telemetry};
+use upbridge_service::{http, serve, storage, telemetry};
 
 use crate::config::Config;
 
@@ -95,36 +93,11 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let guard =
         telemetry::start_logging(&config.log, &["creatorup", "upbridge"]).context("LOG_DIR cannot be written")?;
-    let address = SocketAddr::new(config.host, config.port);
-    let listener =
-        TcpListener::bind(address).with_context(|| format!("HOST and PORT: {address} cannot be listened on"))?;
-    let shutdown = CancellationToken::new();
-    let signalled = shutdown.clone();
-    tokio::spawn(async move {
-        stop_signal().await;
-        signalled.cancel();
-        // A second signal means now.
-        stop_signal().await;
-        std::process::exit(130);
-    });
+    let listener = serve::listen(config.host, config.port)?;
+    let shutdown = serve::stop_on_signal();
     let served = crate::run(config, Arc::new(SystemClock), listener, shutdown).await;
     drop(guard);
     served
-}
-
-async fn stop_signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
-    }
-    drop(tokio::signal::ctrl_c().await);
 }
 
 async fn migrate_database(config: &Config, migrate: Migrate) -> anyhow::Result<()> {

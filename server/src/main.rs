@@ -3,7 +3,6 @@
 mod command;
 mod sign;
 
-use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use upbridge_server::config::Config;
 use upbridge_server::domain::Hub;
 use upbridge_server::model::clock::SystemClock;
 use upbridge_server::{http, storage, telemetry};
+use upbridge_service::serve;
 
 use crate::command::print;
 
@@ -193,19 +193,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let guard = telemetry::start_logging(&config.log, &["upbridge"]).context("LOG_DIR cannot be written")?;
-    let address = SocketAddr::new(config.host, config.port);
-    let listener =
-        TcpListener::bind(address).with_context(|| format!("HOST and PORT: {address} cannot be listened on"))?;
-    let shutdown = CancellationToken::new();
-    let signalled = shutdown.clone();
-    tokio::spawn(async move {
-        survive_file_limit();
-        stop_signal().await;
-        signalled.cancel();
-        // A second signal means now.
-        stop_signal().await;
-        std::process::exit(130);
-    });
+    let listener = serve::listen(config.host, config.port)?;
+    let shutdown = serve::stop_on_signal();
     let served = upbridge_server::run(config, Arc::new(SystemClock), listener, shutdown).await;
     drop(guard);
     served
@@ -215,32 +204,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 fn leash() {
     drop(std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()));
     std::process::exit(0);
-}
-
-/// A file at the process's size limit must be an error of the write, as a full disk is, and not the end of the hub.
-fn survive_file_limit() {
-    #[cfg(target_os = "linux")]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        const SIGXFSZ: i32 = 25;
-        // Registering a handler is all: it replaces the default action for the life of the process.
-        drop(signal(SignalKind::from_raw(SIGXFSZ)));
-    }
-}
-
-async fn stop_signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
-    }
-    drop(tokio::signal::ctrl_c().await);
 }
 
 async fn migrate_database(config: &Config, migrate: Migrate) -> anyhow::Result<()> {

@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,18 +113,25 @@ pub fn secrets_file(data: &Path) -> PathBuf {
     data.join("secrets.env")
 }
 
-fn keep(data: &Path, made: &BTreeMap<&'static str, String>) -> std::io::Result<()> {
-    use std::io::Write;
-    if made.is_empty() {
-        return Ok(());
-    }
+/// The file of secrets, made when there is none, for this process alone until it is closed.
+fn lock_secrets(data: &Path) -> std::io::Result<File> {
     create_private_directory(data)?;
     let mut options = std::fs::OpenOptions::new();
     options.create(true).append(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(secrets_file(data))?;
-    made.iter().try_for_each(|(name, value)| writeln!(file, "{name}={value}"))?;
+    let file = options.open(secrets_file(data))?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn keep(mut file: File, made: &BTreeMap<&'static str, String>) -> std::io::Result<()> {
+    if made.is_empty() {
+        return Ok(());
+    }
+    // In one piece, so that somebody who only reads finds whole lines.
+    let lines: String = made.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    file.write_all(lines.as_bytes())?;
     file.sync_all()
 }
 
@@ -138,21 +147,25 @@ pub struct Reader<'a> {
     problems: Vec<String>,
     made: BTreeMap<&'static str, String>,
     data: &'a Path,
+    /// The file of secrets, from the first that was not in it until the end: of two servers that start in one empty
+    /// directory at once, one makes the secrets and the other waits for them.
+    secrets: Option<std::io::Result<File>>,
 }
 
 impl<'a> Reader<'a> {
     /// Reads `variables`. Secrets that development may lack are made once and kept in `data`.
     pub fn new(variables: &'a BTreeMap<String, String>, data: &'a Path) -> Reader<'a> {
-        Reader { variables, problems: Vec::new(), made: BTreeMap::new(), data }
+        Reader { variables, problems: Vec::new(), made: BTreeMap::new(), data, secrets: None }
     }
 
     /// Ends the reading, and keeps the secrets it made when nothing is wrong.
     ///
     /// Errors: every problem that was found.
     pub fn finish(self) -> Result<(), Problems> {
-        let Reader { mut problems, made, data, .. } = self;
+        let Reader { mut problems, made, data, secrets, .. } = self;
         if problems.is_empty()
-            && let Err(error) = keep(data, &made)
+            && let Some(secrets) = secrets
+            && let Err(error) = secrets.and_then(|file| keep(file, &made))
         {
             problems.push(format!("{}: the secrets made for development cannot be kept: {error}", data.display()));
         }
@@ -283,13 +296,62 @@ impl<'a> Reader<'a> {
             self.problem::<()>(name, "is required in production");
             return Secret("".into());
         }
-        let kept = dotenvy::from_path_iter(secrets_file(self.data)).ok();
-        let kept = kept.and_then(|entries| entries.filter_map(Result::ok).find(|(kept, _)| kept == name));
-        let value = kept.map(|(_, value)| value).unwrap_or_else(|| {
+        let value = self.kept(name).or_else(|| {
+            self.secrets.get_or_insert_with(|| lock_secrets(self.data));
+            self.kept(name)
+        });
+        let value = value.unwrap_or_else(|| {
             let made: String = rand::rng().sample_iter(Alphanumeric).take(48).map(char::from).collect();
             self.made.insert(name, made.clone());
             made
         });
         Secret(value.into())
+    }
+
+    /// A secret that was made earlier.
+    fn kept(&self, name: &str) -> Option<String> {
+        let entries = dotenvy::from_path_iter(secrets_file(self.data)).ok()?;
+        entries.filter_map(Result::ok).find(|(kept, _)| kept == name).map(|(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    /// The two servers' secrets: two they share, and one of the hub's own.
+    const HUB: &[&str] = &["JWT_SECRET", "CREATORUP_API_KEY", "WEBHOOK_SECRET"];
+    const CREATORUP: &[&str] = &["CREATORUP_API_KEY", "WEBHOOK_SECRET"];
+
+    #[test]
+    fn two_that_start_in_an_empty_directory_at_once_have_the_same_secrets() {
+        for _ in 0..20 {
+            let directory = tempfile::tempdir().unwrap();
+            let data = directory.path().join("data");
+            let together = Barrier::new(2);
+            let start = |names: &[&'static str]| {
+                let variables = BTreeMap::new();
+                let mut reader = Reader::new(&variables, &data);
+                together.wait();
+                let secrets: Vec<Secret> = names.iter().map(|name| reader.secret(name, false)).collect();
+                reader.finish().unwrap();
+                secrets.iter().map(|secret| secret.expose().to_owned()).collect::<Vec<_>>()
+            };
+            let (hub, creatorup) = std::thread::scope(|threads| {
+                let hub = threads.spawn(|| start(HUB));
+                let creatorup = start(CREATORUP);
+                (hub.join().unwrap(), creatorup)
+            });
+            assert_eq!(hub[1..], creatorup);
+            let kept = std::fs::read_to_string(secrets_file(&data)).unwrap();
+            assert_eq!(kept.lines().count(), HUB.len(), "each is there once");
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                assert_eq!(std::fs::metadata(secrets_file(&data)).unwrap().permissions().mode() & 0o777, 0o600);
+            }
+        }
     }
 }

@@ -1,18 +1,69 @@
-//! The port: the listener with its bounds, TLS, and the end in order.
+//! The port: the listener with its bounds, TLS, the signals that end a server, and the end in order.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
 use axum_server::Handle;
+use tokio_util::sync::CancellationToken;
 
 /// A client that has not sent its request's head by then is holding the connection for nothing.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A certificate and its key, as files of PEM.
 pub type Tls = (PathBuf, PathBuf);
+
+/// Takes the port, before anything else is begun: a second server on it ends here, and has touched nothing.
+///
+/// Errors: the port is in use, or the address is not this machine's.
+pub fn listen(host: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
+    let address = SocketAddr::new(host, port);
+    TcpListener::bind(address).with_context(|| format!("HOST and PORT: {address} cannot be listened on"))
+}
+
+/// What is cancelled when this process is told to stop, by SIGTERM or Ctrl-C; the second time ends it at once. From now
+/// on a file at the size limit of the process is an error of the write, as a full disk is, and not the server's end.
+pub fn stop_on_signal() -> CancellationToken {
+    let shutdown = CancellationToken::new();
+    let signalled = shutdown.clone();
+    tokio::spawn(async move {
+        survive_file_limit();
+        stop_signal().await;
+        signalled.cancel();
+        // A second signal means now.
+        stop_signal().await;
+        std::process::exit(130);
+    });
+    shutdown
+}
+
+fn survive_file_limit() {
+    #[cfg(target_os = "linux")]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        const SIGXFSZ: i32 = 25;
+        // Registering a handler is all: it replaces the default action for the life of the process.
+        drop(signal(SignalKind::from_raw(SIGXFSZ)));
+    }
+}
+
+/// Ends when this process is told to stop, for whoever stops in a way of their own.
+pub async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    drop(tokio::signal::ctrl_c().await);
+}
 
 /// Serves `app` on `listener` until `closing` ends, then takes no new connection and lets calls in flight finish within
 /// `drain`.

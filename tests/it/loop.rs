@@ -15,7 +15,7 @@ mod relay;
 mod video;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::harness::within;
@@ -24,18 +24,6 @@ use crate::harness::within;
 /// a machine that does something else as well.
 async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
     within(Duration::from_secs(120), what, holds).await;
-}
-
-/// Whether a program is there; when it is not, says which test does not run and why.
-fn have(program: &str, package: &str) -> bool {
-    let version = if program == "curl" || program == "node" { "--version" } else { "-version" };
-    let there =
-        Command::new(program).arg(version).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let there = there.is_ok_and(|status| status.success());
-    if !there {
-        eprintln!("skipped: {program} is not on PATH; install {package}");
-    }
-    there
 }
 
 /// Makes a second of a tiny video with sound.

@@ -11,7 +11,6 @@ mod analytics;
 mod bad_input;
 mod contract;
 mod crash;
-mod creatorup;
 mod faces;
 mod hostile;
 mod log;

@@ -231,8 +231,7 @@ async fn the_code_in_the_integration_guide_works_as_it_is_printed() {
 
     let [subscription] = &*printed("python") else { panic!("one piece of Python") };
     let Some(said) = example.script("python3", &["-"], subscription, &environment).await else {
-        eprintln!("skipped: python3 is not on PATH");
-        return;
+        return harness::skipped("python3", "python3 is not on PATH");
     };
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["data"]["received"], true, "{said}");
     let held = async || {

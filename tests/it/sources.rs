@@ -1,11 +1,8 @@
 //! The requests as the products' own documents print them, sent as they are: what those documents promise their
 //! readers is what the hub answers, to the last key.
 
-use std::process::Stdio;
-
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
 
 use crate::harness::{MEMBER_PASSWORD, Member, TestHub, total};
 
@@ -316,78 +313,4 @@ async fn a_user_signs_in_and_refusals_have_one_shape() {
         let error = json!({ "code": "UNAUTHENTICATED", "message": ":text", "reason": reason, "details": [] });
         assert_is(&refusal, json!({ "success": false, "error": error, "request_id": ":text" }));
     }
-}
-
-/// The three functions as they are printed; the host comes from the environment instead.
-const PRINTED: &str = r#"
-const verifyDigiUpToken = async (token) => {
-  const response = await fetch(process.env.HUB + '/api/v1/client/creatorup/verify', {
-    method: 'POST',
-    headers: {
-      'Authorization': `Bearer ${token}`,
-      'Content-Type': 'application/json'
-    },
-    body: JSON.stringify({ token })
-  });
-  return response.json();
-};
-
-const checkMembership = async (token) => {
-  const response = await fetch(process.env.HUB + '/api/v1/client/membership/feature/local_rendering/access', {
-    method: 'GET',
-    headers: {
-      'Authorization': `Bearer ${token}`
-    }
-  });
-  return response.json();
-};
-
-const recordBatchUsage = async (token, batchData) => {
-  const response = await fetch(process.env.HUB + '/api/v1/client/batch/create', {
-    method: 'POST',
-    headers: {
-      'Authorization': `Bearer ${token}`,
-      'Content-Type': 'application/json'
-    },
-    body: JSON.stringify(batchData)
-  });
-  return response.json();
-};
-
-const token = process.env.TOKEN;
-const batch = { batch_name: 'from-node', batch_type: 'video', usage_type: 'local_rendering', metadata: { video_count: 5 } };
-const answers = [await verifyDigiUpToken(token), await checkMembership(token), await recordBatchUsage(token, batch)];
-console.log(JSON.stringify(answers));
-"#;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_printed_javascript_works_with_nodes_own_fetch() {
-    if std::process::Command::new("node").arg("--version").stdout(Stdio::null()).status().is_err() {
-        eprintln!("skipped: node is not on PATH");
-        return;
-    }
-    let hub = TestHub::start().await;
-    let member = hub.subscriber(2).await;
-    let mut node = tokio::process::Command::new("node")
-        .args(["--input-type=module", "-"])
-        .env("HUB", hub.url(""))
-        .env("TOKEN", &member.token)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    node.stdin.take().unwrap().write_all(PRINTED.as_bytes()).await.unwrap();
-    let output =
-        tokio::time::timeout(std::time::Duration::from_secs(60), node.wait_with_output()).await.unwrap().unwrap();
-    assert!(output.status.success());
-    let answers: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let [verified, access, recorded] = answers.as_array().unwrap().as_slice() else { panic!("{answers}") };
-    assert_eq!((&verified["data"]["valid"], &verified["data"]["user"]["id"]), (&json!(true), &json!(member.id)));
-    assert_eq!((&access["success"], &access["data"]["has_access"]), (&json!(true), &json!(true)));
-    assert_eq!(
-        (&recorded["data"]["outcome"], &recorded["data"]["usage"]["batch_name"]),
-        (&json!("created"), &json!("from-node"))
-    );
-    assert_eq!(recorded["data"]["usage"]["metadata"].to_string(), r#"{"video_count":5}"#);
 }

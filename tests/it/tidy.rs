@@ -179,10 +179,9 @@ fn tasks_are_started_where_they_are_also_ended() {
         &["tokio::spawn", "TaskTracker"],
         &[
             "server/src/lib.rs",
-            "server/src/main.rs",
             "creatorup/src/lib.rs",
-            "creatorup/src/command.rs",
             "service/src/queue/worker.rs",
+            "service/src/serve.rs", // waits for signals as long as the process lives
         ],
     );
 }

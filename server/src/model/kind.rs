@@ -52,12 +52,12 @@ impl JobKind {
     /// The rule of the kind. Subscriptions decide over access, so they go first.
     pub const fn rule(self) -> KindRule {
         const fn rule(priority: i32, seconds: u64, per_key: Option<u32>) -> KindRule {
-            KindRule { priority, deadline: Duration::from_secs(seconds), per_key, is_outbound: false }
+            KindRule { priority, deadline: Duration::from_secs(seconds), per_key, leaves_a_slot: false }
         }
         match self {
             // One at a time per user, so that the newer never overtakes the older.
             JobKind::SubscriptionSync => rule(10, 60, Some(1)),
-            JobKind::UserSync => KindRule { is_outbound: true, ..rule(20, 120, Some(1)) },
+            JobKind::UserSync => KindRule { leaves_a_slot: true, ..rule(20, 120, Some(1)) },
             JobKind::UsageSync => rule(30, 60, None),
             JobKind::UserSweep | JobKind::Cleanup => rule(40, 600, Some(1)),
             JobKind::Probe => rule(50, 60, None),

@@ -46,8 +46,9 @@ pub struct KindRule {
     pub deadline: Duration,
     /// Jobs of one key that run at once, over all servers on the database; `None` is as many as there are slots.
     pub per_key: Option<u32>,
-    /// Whether it waits for somebody else's server: such jobs leave a slot to the others, however slow that one is.
-    pub is_outbound: bool,
+    /// Whether such jobs leave a slot to the other kinds, however many of them there are: for those that take long, or
+    /// as long as somebody else's server does.
+    pub leaves_a_slot: bool,
 }
 
 /// A kind of job and its rule, as the server that does such jobs declares it.
@@ -352,7 +353,7 @@ pub(crate) mod tests {
     use super::*;
 
     const fn spec(word: &'static str, priority: i32) -> KindSpec {
-        let rule = KindRule { priority, deadline: Duration::from_secs(60), per_key: None, is_outbound: false };
+        let rule = KindRule { priority, deadline: Duration::from_secs(60), per_key: None, leaves_a_slot: false };
         KindSpec { word, rule }
     }
 

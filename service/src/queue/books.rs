@@ -21,7 +21,7 @@ struct Pages {
 
 struct Held {
     lease: i64,
-    is_outbound: bool,
+    leaves_a_slot: bool,
     called_off: CancellationToken,
 }
 
@@ -67,15 +67,15 @@ impl Books {
     /// Enters a job; answers with its line, and with what tells its handler to stop.
     pub fn enter(self: &Arc<Self>, job: &Job) -> (Line, CancellationToken) {
         let called_off = CancellationToken::new();
-        let is_outbound = job.kind.rule().is_outbound;
-        self.pages().held.insert(job.id, Held { lease: job.lease, is_outbound, called_off: called_off.clone() });
+        let leaves_a_slot = job.kind.rule().leaves_a_slot;
+        self.pages().held.insert(job.id, Held { lease: job.lease, leaves_a_slot, called_off: called_off.clone() });
         (Line { books: self.clone(), id: job.id }, called_off)
     }
 
-    /// How many jobs are held, and how many of those wait for somebody else's server.
+    /// How many jobs are held, and how many of those leave a slot to the others.
     pub fn count(&self) -> (usize, usize) {
         let pages = self.pages();
-        (pages.held.len(), pages.held.values().filter(|held| held.is_outbound).count())
+        (pages.held.len(), pages.held.values().filter(|held| held.leaves_a_slot).count())
     }
 
     /// Stops the handler of a job, under any lease or under this one.
@@ -113,7 +113,7 @@ mod tests {
     use crate::model::job::{Kind, KindRule, KindSpec};
 
     const RULE: KindRule =
-        KindRule { priority: 1, deadline: std::time::Duration::from_secs(60), per_key: None, is_outbound: true };
+        KindRule { priority: 1, deadline: std::time::Duration::from_secs(60), per_key: None, leaves_a_slot: true };
     const ANY: Kind = Kind::new(&KindSpec { word: "any", rule: RULE });
 
     fn job(lease: i64) -> Job {

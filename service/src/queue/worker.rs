@@ -191,12 +191,12 @@ impl Dispatcher {
             }
         }
         let concurrency = self.options.concurrency;
-        let (running, outbound) = self.books.count();
+        let (running, leaving) = self.books.count();
         let claim = Claim {
             worker_id: self.lease.id,
             most: concurrency - running,
-            // A slot is left to jobs that need nobody, however slow everybody else is.
-            most_outbound: (concurrency - 1).max(1).saturating_sub(outbound),
+            // A slot is left to jobs that take moments, however many of the others there are.
+            most_leaving: (concurrency - 1).max(1).saturating_sub(leaving),
         };
         let claimed = store
             .write_last((claim, due, now), |tx, (claim, due, now)| {
@@ -230,21 +230,21 @@ impl Dispatcher {
         let hand_back = self.hand_back.clone();
         self.tasks.spawn(async move {
             let _line: Line = line;
-            let is_outbound = job.kind.rule().is_outbound;
+            let leaves_a_slot = job.kind.rule().leaves_a_slot;
             let begun = Instant::now();
             let outcome = tokio::select! {
                 biased;
                 outcome = handle(&*lease.handler, &job) => outcome,
                 // The lease is over: whatever is said now would not be believed.
-                () = lease.lost.cancelled() => return is_outbound,
-                () = called_off.cancelled() => return is_outbound,
+                () = lease.lost.cancelled() => return leaves_a_slot,
+                () = called_off.cancelled() => return leaves_a_slot,
                 () = hand_back.cancelled() => Outcome::Released,
             };
             tokio::select! {
                 () = record(&lane, &lease, job, outcome, begun.elapsed()) => {}
                 () = lease.lost.cancelled() => {}
             }
-            is_outbound
+            leaves_a_slot
         });
     }
 

@@ -1,9 +1,9 @@
 //! Hubs for tests: in this process with a clock the test holds, or as the real executable.
 
-mod creatorup;
 mod peer;
 mod postgres;
 mod process;
+mod program;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -21,10 +21,10 @@ use upbridge_server::config::Config;
 use upbridge_server::model::clock::HeldClock;
 use uuid::Uuid;
 
-pub use creatorup::{CreatorUpProcess, ffmpeg, free_port};
 pub use peer::{Peer, Play};
 pub use postgres::PostgresServer;
 pub use process::HubProcess;
+pub use program::{have, skipped};
 pub use raw::{RawClient, frame};
 
 pub const ADMIN_EMAIL: &str = "admin@test.example";

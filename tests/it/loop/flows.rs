@@ -7,7 +7,8 @@ use upbridge_client::v1;
 
 use super::pair::{Pair, Setup};
 use super::relay::Answers;
-use super::{eventually, film, have};
+use super::{eventually, film};
+use crate::harness::have;
 
 /// Rows of a table that are so.
 async fn rows(database: &crate::harness::TestDatabase, table_where: &str) -> i64 {
@@ -71,7 +72,7 @@ async fn registration_and_first_sync() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_tracking() {
-    if !have("ffmpeg", "ffmpeg") {
+    if !have("ffmpeg") {
         return;
     }
     let pair = Setup::default().both("SYNC_TIMEOUT", "20000").start().await;
@@ -126,6 +127,8 @@ async fn usage_tracking() {
     assert_eq!((record.id, record.usage_amount, record.revision), (counted.id, 2, 1), "the same record, amended");
     let metadata = record.metadata.expect("figures of the work").fields;
     assert!(metadata.contains_key("videos") && metadata.contains_key("processing_time"), "{metadata:?}");
+    let count = metadata["video_count"].kind.as_ref();
+    assert_eq!(count, Some(&prost_types::value::Kind::NumberValue(2.0)), "{metadata:?}");
     assert_eq!(pair.agree(&member).await, (2, 1));
 }
 

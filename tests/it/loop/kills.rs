@@ -9,8 +9,8 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 use super::pair::Pair;
-use super::{eventually, film, have};
-use crate::harness::Member;
+use super::{eventually, film};
+use crate::harness::{Member, have};
 
 const ROUNDS: u64 = 4;
 const CALLERS: usize = 4;
@@ -91,7 +91,7 @@ async fn all_of(pair: &Pair, member: &Member) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn either_side_killed_in_the_middle_loses_nothing_and_counts_nothing_twice() {
-    let has_ffmpeg = have("ffmpeg", "ffmpeg, so that nothing is rendered while servers are killed");
+    let has_ffmpeg = have("ffmpeg");
     let mut pair = Pair::start().await;
     let members = [pair.member(Some(2)).await, pair.member(Some(3)).await];
     for member in &members {

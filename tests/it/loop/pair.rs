@@ -68,7 +68,11 @@ pub struct Pair {
 /// The executable beside the hub's own.
 fn creatorup() -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_upbridge")).with_file_name("creatorup");
-    assert!(path.is_file(), "{} is missing; run `cargo build -p creatorup`", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing; add `-p creatorup` to `-p upbridge-server`, or run `cargo build -p creatorup`",
+        path.display()
+    );
     path
 }
 

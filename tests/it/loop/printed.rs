@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::have;
 use super::pair::Pair;
-use crate::harness::{MEMBER_PASSWORD, Member, total};
+use crate::harness::{MEMBER_PASSWORD, Member, have, total};
 
 /// Runs one line as it is printed, `VERB /path`, with curl; the status and the JSON of the answer.
 async fn curl(base: &str, line: &str, token: &str, body: Option<&Value>) -> (u16, Value) {
@@ -39,7 +38,7 @@ async fn data(base: &str, line: &str, token: &str, body: Option<&Value>) -> Valu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn digiups_requests_answer_as_they_are_printed() {
-    if !have("curl", "curl") {
+    if !have("curl") {
         return;
     }
     let pair = Pair::start().await;
@@ -80,7 +79,7 @@ async fn digiups_requests_answer_as_they_are_printed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn creatorups_requests_answer_as_they_are_printed() {
-    if !have("curl", "curl") {
+    if !have("curl") {
         return;
     }
     let pair = Pair::start().await;
@@ -197,7 +196,7 @@ async fn node(pair: &Pair, member: &Member) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_three_functions_work_unchanged_with_nodes_own_fetch() {
-    if !have("node", "Node.js") {
+    if !have("node") {
         return;
     }
     let pair = Pair::start().await;

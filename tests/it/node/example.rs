@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OnceCell;
 
-use crate::harness::SERVICE_KEY;
+use crate::harness::{SERVICE_KEY, skipped};
 
 /// What npm says when the lock file and package.json disagree, or a package is not what was locked: faults of ours.
 const FAULTS: [&str; 2] = ["EUSAGE", "EINTEGRITY"];
@@ -29,12 +29,12 @@ pub struct Example {
 impl Example {
     /// The copy, made once; nothing, with a printed reason, where it cannot be made.
     pub async fn prepared() -> Option<Example> {
-        static PREPARED: OnceCell<Result<Example, String>> = OnceCell::const_new();
+        static PREPARED: OnceCell<Result<Example, (&str, String)>> = OnceCell::const_new();
         let prepare = async || tokio::task::spawn_blocking(prepare).await.expect("the example can be copied");
         match PREPARED.get_or_init(prepare).await {
             Ok(example) => Some(example.clone()),
-            Err(reason) => {
-                eprintln!("skipped: {reason}");
+            Err((program, reason)) => {
+                skipped(program, reason);
                 None
             }
         }
@@ -91,10 +91,10 @@ impl Example {
 }
 
 /// Copies the example below `target/` and fetches its packages, unless they are there from an earlier run.
-fn prepare() -> Result<Example, String> {
+fn prepare() -> Result<Example, (&'static str, String)> {
     for program in ["node", "npm"] {
         let version = std::process::Command::new(program).arg("--version").stdout(Stdio::null()).status();
-        version.map_err(|_| format!("{program} is not on PATH"))?;
+        version.map_err(|_| (program, format!("{program} is not on PATH")))?;
     }
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("creatorup-node");
     fs::create_dir_all(&directory).expect("a directory");
@@ -117,7 +117,7 @@ fn prepare() -> Result<Example, String> {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!FAULTS.iter().any(|fault| said.contains(fault)), "{said}");
         if !output.status.success() {
-            return Err(format!("the example's packages cannot be fetched: {said}"));
+            return Err(("npm", format!("the example's packages cannot be fetched: {said}")));
         }
         fs::copy(&wanted, &installed).expect("noted");
     }

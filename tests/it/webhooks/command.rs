@@ -8,7 +8,7 @@ use upbridge_client::v1;
 use upbridge_server::model::signature::Key;
 
 use super::{batch, subscription_body, usage_body};
-use crate::harness::{HubProcess, Member, TestDatabase, WEBHOOK_SECRET, eventually, register, total};
+use crate::harness::{HubProcess, Member, TestDatabase, WEBHOOK_SECRET, eventually, have, register, total};
 
 /// What `upbridge sign` prints: the signature and the curl line.
 fn sign(directory: &Path, arguments: &[&str]) -> (String, String) {
@@ -20,15 +20,6 @@ fn sign(directory: &Path, arguments: &[&str]) -> (String, String) {
     assert!(!text.contains(WEBHOOK_SECRET) && output.stderr.is_empty());
     let (signature, curl) = text.split_once('\n').unwrap();
     (signature.to_owned(), curl.trim_end().to_owned())
-}
-
-/// Whether there is a curl to run; without one these tests show nothing, and say so.
-fn has_curl() -> bool {
-    let found = Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success());
-    if !found {
-        eprintln!("curl is not installed: what `upbridge sign` prints was not run");
-    }
-    found
 }
 
 fn run(directory: &Path, line: &str) -> Value {
@@ -44,7 +35,7 @@ async fn subscription(member: &Member) -> Option<v1::Subscription> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_requests_of_the_sources_signed_and_sent_with_curl_do_what_they_say() {
-    if !has_curl() {
+    if !have("curl") {
         return;
     }
     let database = TestDatabase::new().await;
@@ -86,7 +77,7 @@ async fn the_requests_of_the_sources_signed_and_sent_with_curl_do_what_they_say(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_form_that_is_printed_is_taken() {
-    if !has_curl() {
+    if !have("curl") {
         return;
     }
     let database = TestDatabase::new().await;

@@ -3,11 +3,15 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Whether ffmpeg is there; when it is not, says which test does not run and why.
+/// Whether ffmpeg is there; when it is not, says which test does not run and why. Nobody sees that, because what a
+/// passing test prints is not shown: `TEST_REQUIRE` names programs, separated by commas, that must be there.
 pub fn ffmpeg(test: &str) -> bool {
     let there = Command::new("ffmpeg").arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     let there = there.is_ok_and(|status| status.success());
     if !there {
+        let required = std::env::var("TEST_REQUIRE").unwrap_or_default();
+        let is_required = required.split(',').any(|name| name.trim() == "ffmpeg");
+        assert!(!is_required, "TEST_REQUIRE names ffmpeg, but {test} needs it and it is not on PATH");
         eprintln!("skipped: {test}: ffmpeg is not installed (Debian package `ffmpeg`)");
     }
     there

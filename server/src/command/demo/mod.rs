@@ -58,7 +58,7 @@ impl Demo {
             .title(&format!("Upbridge demo: a hub, a CreatorUp and their users, in {}", servers.directory().display()));
         let played = tokio::select! {
             played = act::play(&mut servers, &mut stage) => played,
-            () = crate::stop_signal() => Err(anyhow::anyhow!("interrupted; the servers were ended")),
+            () = upbridge_service::serve::stop_signal() => Err(anyhow::anyhow!("interrupted; the servers were ended")),
         };
         let (figures, people) = match played {
             Ok(played) => played,

@@ -25,8 +25,8 @@ pub struct Claim {
     pub worker_id: Uuid,
     /// Jobs, at most.
     pub most: usize,
-    /// Jobs among them that wait for somebody else's server, at most.
-    pub most_outbound: usize,
+    /// Jobs among them of kinds that leave a slot to the others, at most.
+    pub most_leaving: usize,
 }
 
 struct Candidate {
@@ -56,8 +56,8 @@ pub async fn claim(tx: &mut WriteTx, claim: &Claim) -> Result<Claimed> {
         if wanted == 0 {
             break;
         }
-        let outbound = claimed.jobs.iter().filter(|job| job.kind.rule().is_outbound).count();
-        let candidates = candidates(tx, wanted, claim.most_outbound - outbound).await?;
+        let leaving = claimed.jobs.iter().filter(|job| job.kind.rule().leaves_a_slot).count();
+        let candidates = candidates(tx, wanted, claim.most_leaving - leaving).await?;
         if candidates.is_empty() {
             break;
         }
@@ -78,7 +78,7 @@ pub async fn claim(tx: &mut WriteTx, claim: &Claim) -> Result<Claimed> {
 /// the store is opened.
 pub(in crate::storage) fn candidates_sql(dialect: Dialect, kinds: Kinds) -> String {
     let branch = |kind: &Kind| {
-        let most = if kind.rule().is_outbound { "$2" } else { "$1" };
+        let most = if kind.rule().leaves_a_slot { "$2" } else { "$1" };
         let kind = kind.as_str();
         format!(
             "SELECT * FROM (SELECT id, kind, queue_key, priority, turn FROM jobs WHERE state = 'ready' \
@@ -91,9 +91,9 @@ pub(in crate::storage) fn candidates_sql(dialect: Dialect, kinds: Kinds) -> Stri
     format!("SELECT id, kind, queue_key, turn FROM ({branches}) AS first_jobs ORDER BY priority, turn, id LIMIT $1")
 }
 
-async fn candidates(tx: &mut WriteTx, most: usize, most_outbound: usize) -> Result<Vec<Candidate>> {
+async fn candidates(tx: &mut WriteTx, most: usize, most_leaving: usize) -> Result<Vec<Candidate>> {
     let dialect = tx.dialect();
-    let limits = [most, most_outbound.min(most)].map(|limit| (limit as i64).into());
+    let limits = [most, most_leaving.min(most)].map(|limit| (limit as i64).into());
     let query = dialect.statement(tx.common().candidates.as_str(), limits);
     let kinds = tx.kinds();
     let rows = asked(tx.connection().query_all_raw(query)).await?;
