@@ -85,6 +85,9 @@ impl Child<'_> {
     ) -> Result<(), Failure> {
         let mut command = Command::new(self.program);
         command.args(&self.arguments).env_clear().kill_on_drop(true);
+        // A Ctrl-C on the terminal is for this process, which hands back what it cannot finish.
+        #[cfg(unix)]
+        command.process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(path) = self.library_path {
             command.env("LD_LIBRARY_PATH", path);
