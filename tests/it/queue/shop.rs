@@ -85,7 +85,8 @@ pub fn options() -> Options {
     Options {
         concurrency: 5,
         keep: Keep { done: 100, failed: 50 },
-        heartbeat: Duration::from_millis(200),
+        // Three of them without a word are a death: longer than a busy machine holds its breath.
+        heartbeat: Duration::from_millis(500),
         poll: Duration::from_millis(50),
         backoff: Backoff::default(),
         drain: Duration::from_millis(200),
