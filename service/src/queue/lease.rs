@@ -75,13 +75,13 @@ impl Lease {
         }
     }
 
-    /// Compares the books with the database, and takes what is orphaned.
+    /// Takes what is orphaned, and compares the books with the database.
     async fn look_after(&self) {
-        if let Err(error) = self.compare_books().await {
-            tracing::warn!(%error, context = ?error, "a worker's books could not be compared; it is tried again");
-        }
         if let Err(error) = self.rescue(Orphans::OfTheDead { silence: self.options.silence() }).await {
             tracing::warn!(%error, context = ?error, "a rescue failed; it is tried again");
+        }
+        if let Err(error) = self.compare_books().await {
+            tracing::warn!(%error, context = ?error, "a worker's books could not be compared; it is tried again");
         }
     }
 

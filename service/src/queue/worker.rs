@@ -37,7 +37,10 @@ pub async fn run(
 ) {
     let settling = SettleBatch { handler: handler.clone(), clock: clock.clone(), options };
     let lane = Arc::new(store.lane(settling));
-    let hints = tokio::spawn(store.clone().exchange_hints(stop.clone()));
+    // A worker that is dropped must let go of the connection its hints come over.
+    let heard = stop.child_token();
+    let _deaf = heard.clone().drop_guard();
+    let hints = tokio::spawn(store.clone().exchange_hints(heard));
     while !stop.is_cancelled() {
         let lease = Arc::new(Lease {
             id: Uuid::new_v4(),
