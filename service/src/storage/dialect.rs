@@ -175,7 +175,7 @@ impl Dialect {
         })
     }
 
-    /// Closes the one connection of a writer whose transaction did not end as it should; the pool opens another.
+    /// Closes SQLite's one writing connection after a transaction that did not end as it should; the pool opens another.
     ///
     /// SQLite undoes a transaction by itself when COMMIT fails, and the driver, which does not know, would take the
     /// next transaction for a part of the one it still believes in. A PostgreSQL connection that fails is closed by

@@ -1,7 +1,9 @@
 //! The one writer: concurrent callers' writes share a transaction, and each is answered after COMMIT.
 //!
 //! A commit costs a disk flush however much is in it, and SQLite has one writer anyway; so whatever has arrived
-//! while the last transaction was committing goes into the next one together. A write that fails after it wrote
+//! while the last transaction was committing goes into the next one together. On PostgreSQL two transactions are made
+//! at once, each on a connection of its own: one works while the other waits for the disk. They meet each other as
+//! those of two servers do, and so may two sets of one [`Lane`]. A write that fails after it wrote
 //! something spoils the shared transaction: it is rolled back and each write is replayed by itself, so that one bad
 //! row fails alone. A [`Lane`] goes further: writes of one kind are handed to their [`Batch`] as a set and become
 //! a few multi-row statements.
@@ -57,7 +59,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the writer on its own connection. After `stop` it finishes what is waiting and ends.
+    /// Starts the writer on its own connections, one for each transaction at a time. After `stop` it finishes what is waiting and ends.
     pub(super) fn start(
         connection: DatabaseConnection,
         common: Arc<Common>,
@@ -121,6 +123,7 @@ impl Writer {
     }
 }
 
+/// Makes one transaction after the other; `place` tells those apart that are made at once.
 async fn run(
     place: u32,
     connection: &DatabaseConnection,
