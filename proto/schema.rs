@@ -233,6 +233,8 @@ pub struct Policy {
     pub without_database: bool,
     /// Whoever signs may call, by a webhook of this event.
     pub webhook: Option<String>,
+    /// Whether the body is nothing the contract describes and is handed on as it came.
+    pub raw_body: bool,
 }
 
 impl Schema {

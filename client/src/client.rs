@@ -18,6 +18,14 @@ pub type UsageClient = v1::usage_service_client::UsageServiceClient<Hub>;
 pub type QueueClient = v1::queue_service_client::QueueServiceClient<Hub>;
 /// Stub of `UserService`.
 pub type UsersClient = v1::user_service_client::UserServiceClient<Hub>;
+/// Stub of `PartnerService`.
+pub type PartnersClient = v1::partner_service_client::PartnerServiceClient<Hub>;
+/// Stub of `IntegrationService`.
+pub type IntegrationsClient = v1::integration_service_client::IntegrationServiceClient<Hub>;
+/// Stub of `IntegrationWebhookService`.
+pub type IntegrationWebhooksClient = v1::integration_webhook_service_client::IntegrationWebhookServiceClient<Hub>;
+/// Stub of `CallbackService`.
+pub type CallbacksClient = v1::callback_service_client::CallbackServiceClient<Hub>;
 /// Stub of `WebhookService`.
 pub type WebhooksClient = v1::webhook_service_client::WebhookServiceClient<Hub>;
 /// Stub of the standard health service.
@@ -79,6 +87,14 @@ impl Client {
     }
 
     stubs! {
+        /// `PartnerService`.
+        partners: PartnersClient;
+        /// `IntegrationService`.
+        integrations: IntegrationsClient;
+        /// `IntegrationWebhookService`.
+        integration_webhooks: IntegrationWebhooksClient;
+        /// `CallbackService`.
+        callbacks: CallbacksClient;
         /// What was synced, what failed, and what is wrong.
         analytics: AnalyticsClient;
         /// Accounts and sessions.

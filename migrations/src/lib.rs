@@ -10,6 +10,8 @@ mod m20240102_000001_add_membership_and_batch_models;
 mod m20240103_000001_add_sessions_and_audit;
 mod m20240104_000001_add_event_queue;
 mod m20240105_000001_add_webhooks_and_alerts;
+mod m20260221_000001_create_integrations;
+mod m20260221_000002_create_integration_enhancements;
 pub mod queue;
 pub mod table;
 
@@ -30,6 +32,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20240103_000001_add_sessions_and_audit::Migration),
             Box::new(m20240104_000001_add_event_queue::Migration),
             Box::new(m20240105_000001_add_webhooks_and_alerts::Migration),
+            Box::new(m20260221_000001_create_integrations::Migration),
+            Box::new(m20260221_000002_create_integration_enhancements::Migration),
         ]
     }
 }

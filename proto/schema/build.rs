@@ -324,8 +324,9 @@ fn read_policy(options: &DynamicMessage, policy: &ExtensionDescriptor) -> Policy
         }
     }
     out.token_field = text(message, "token_field");
-    out.without_database =
-        message.get_field_by_name("without_database").is_some_and(|value| value.as_bool() == Some(true));
+    let flag = |name: &str| message.get_field_by_name(name).is_some_and(|value| value.as_bool() == Some(true));
+    out.without_database = flag("without_database");
+    out.raw_body = flag("raw_body");
     out
 }
 

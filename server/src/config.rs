@@ -23,6 +23,7 @@ use crate::domain::{Keys, Rules};
 use crate::model::address::Networks;
 use crate::model::creatorup::CreatorUp;
 use crate::model::job::Backoff;
+use crate::model::seal::Sealer;
 use crate::model::signature::Key;
 use crate::queue;
 use crate::storage;
@@ -96,6 +97,8 @@ pub struct Config {
     pub cleanup: retention::Cleanup,
     /// `WEBHOOK_SECRET`
     pub webhook_secret: Secret,
+    /// `ENCRYPTION_KEY` and `ENCRYPTION_KEY_PREVIOUS`
+    pub sealer: Arc<Sealer>,
     /// `WEBHOOK_SECRET`, `WEBHOOK_SECRET_PREVIOUS`, `WEBHOOK_TOLERANCE_SECONDS`, `WEBHOOK_ALLOWED_IPS`
     pub webhooks: WebhookRules,
     /// `TRUSTED_PROXIES`
@@ -132,6 +135,10 @@ impl Config {
             reader.optional("JWT_SECRET_PREVIOUS").map(|_| reader.secret("JWT_SECRET_PREVIOUS", production));
         let creatorup_api_key = reader.secret("CREATORUP_API_KEY", production);
         let webhook_secret = reader.secret("WEBHOOK_SECRET", production);
+        let encryption_key = reader.secret("ENCRYPTION_KEY", production);
+        let encryption_key_previous = reader.optional("ENCRYPTION_KEY_PREVIOUS").unwrap_or_default();
+        let previous = encryption_key_previous.split(',').map(str::trim).filter(|key| !key.is_empty());
+        let sealer = Arc::new(Sealer::new(encryption_key.expose(), previous));
         let webhook_secret_previous =
             reader.optional("WEBHOOK_SECRET_PREVIOUS").map(|_| reader.secret("WEBHOOK_SECRET_PREVIOUS", production));
         let webhooks = WebhookRules {
@@ -193,6 +200,7 @@ impl Config {
             creatorup: creatorup::read(&mut reader),
             cleanup: retention::read(&mut reader),
             webhook_secret,
+            sealer,
             webhooks,
             trusted_proxies: reader.networks("TRUSTED_PROXIES"),
             limits: LimitRules {
@@ -241,6 +249,7 @@ impl Config {
             creatorup,
             sync_batch_size: self.creatorup.sync_batch_size,
             webhooks: self.webhooks.clone(),
+            sealer: self.sealer.clone(),
         }
     }
 }

@@ -46,7 +46,7 @@ use crate::domain::Hub;
 use crate::front::Front;
 use crate::model::Clock;
 use crate::model::creatorup::CreatorUp;
-use crate::model::webhook::WebhookEvent;
+use crate::model::webhook::{PROVIDER_CALLBACK, WebhookEvent};
 use crate::telemetry::Meters;
 
 /// How often the hub tidies up.
@@ -96,7 +96,7 @@ pub async fn run(
     listener: std::net::TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    check_policies(UPBRIDGE.methods(), |event| WebhookEvent::parse(event).is_some())?;
+    check_policies(UPBRIDGE.methods(), takes_webhooks_of)?;
     let writer_stop = CancellationToken::new();
     let hub = Arc::new(open(&config, clock, writer_stop.clone()).await?);
     welcome(&hub, &config).await?;
@@ -208,4 +208,9 @@ async fn clean_up(hub: Arc<Hub>, interval: Duration, stop: CancellationToken) {
             tracing::warn!(%error, context = ?error, "the cleanup could not be scheduled; it is tried again");
         }
     }
+}
+
+/// The events whose webhooks the hub takes: CreatorUp's, and whatever providers call back.
+fn takes_webhooks_of(event: &str) -> bool {
+    WebhookEvent::parse(event).is_some() || event == PROVIDER_CALLBACK
 }

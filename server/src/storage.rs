@@ -10,6 +10,8 @@ pub mod analytics;
 pub mod archive;
 pub mod audit;
 mod entity;
+pub mod integration;
+pub mod integration_log;
 pub mod plan;
 pub mod retention;
 mod row;

@@ -35,6 +35,7 @@ use uuid::Uuid;
 use crate::model::creatorup::CreatorUp;
 use crate::model::membership::{Membership, Plan};
 use crate::model::retention::Retention;
+use crate::model::seal::Sealer;
 use crate::model::usage::MonthlyUsage;
 use crate::model::user::User;
 use crate::model::{Clock, Error, Instant, Month, Result};
@@ -70,6 +71,8 @@ pub struct Rules {
     pub sync_batch_size: u64,
     /// What webhooks are judged by.
     pub webhooks: webhook::WebhookRules,
+    /// Encrypts the secrets of others.
+    pub sealer: Arc<Sealer>,
 }
 
 /// The hub's domain: everything a door can ask for.
@@ -91,6 +94,7 @@ pub struct Hub {
     feed: activity::Feed,
     stopping: CancellationToken,
     webhooks: webhook::Webhooks,
+    pub(crate) sealer: Arc<Sealer>,
 }
 
 /// What is kept at hand between calls; see [`cache`] for when it is forgotten.
@@ -126,6 +130,7 @@ impl Hub {
             usage: store.lane(ledger::UsageBatch { caches: caches.clone() }),
             accesses: store.lane(user_sync::AccessBatch { caches: caches.clone() }),
             webhooks: webhook::Webhooks::new(&store, rules.webhooks),
+            sealer: rules.sealer,
             tokens: TokenIssuer::new(rules.keys, rules.token_lifetime),
             passwords: Passwords::new(),
             service_key: rules.service_key,

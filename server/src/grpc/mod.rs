@@ -5,8 +5,12 @@
 
 mod analytics;
 mod auth;
+mod callback;
 mod convert;
+mod integration;
+mod integration_webhook;
 mod membership;
+mod partner;
 mod queue;
 mod reception;
 mod usage;
@@ -22,7 +26,11 @@ use tonic_health::server::HealthReporter;
 use upbridge_proto::UPBRIDGE;
 use upbridge_proto::v1::analytics_service_server::AnalyticsServiceServer;
 use upbridge_proto::v1::auth_service_server::AuthServiceServer;
+use upbridge_proto::v1::callback_service_server::CallbackServiceServer;
+use upbridge_proto::v1::integration_service_server::IntegrationServiceServer;
+use upbridge_proto::v1::integration_webhook_service_server::IntegrationWebhookServiceServer;
 use upbridge_proto::v1::membership_service_server::MembershipServiceServer;
+use upbridge_proto::v1::partner_service_server::PartnerServiceServer;
 use upbridge_proto::v1::queue_service_server::QueueServiceServer;
 use upbridge_proto::v1::usage_service_server::UsageServiceServer;
 use upbridge_proto::v1::user_service_server::UserServiceServer;
@@ -50,6 +58,10 @@ struct Door {
 pub const SERVICES: &[&str] = &[
     "upbridge.v1.AnalyticsService",
     "upbridge.v1.AuthService",
+    "upbridge.v1.PartnerService",
+    "upbridge.v1.IntegrationService",
+    "upbridge.v1.IntegrationWebhookService",
+    "upbridge.v1.CallbackService",
     "upbridge.v1.MembershipService",
     "upbridge.v1.QueueService",
     "upbridge.v1.UsageService",
@@ -81,6 +93,10 @@ pub fn routes(
     serve!(
         AnalyticsServiceServer,
         AuthServiceServer,
+        PartnerServiceServer,
+        IntegrationServiceServer,
+        IntegrationWebhookServiceServer,
+        CallbackServiceServer,
         MembershipServiceServer,
         QueueServiceServer,
         UsageServiceServer,

@@ -9,6 +9,8 @@ use super::{Instant, Json};
 
 /// Who sends the webhooks of the contract.
 pub const CREATORUP: &str = "creatorup";
+/// What the contract calls a callback of a provider, whose format is the provider's own.
+pub const PROVIDER_CALLBACK: &str = "provider-callback";
 
 words! {
     /// What a webhook tells.

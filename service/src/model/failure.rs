@@ -18,6 +18,10 @@ words! {
         Blocked = "blocked_target",
         /// The key is refused.
         Auth = "auth",
+        /// The key is good, and may not do this.
+        Permission = "permission",
+        /// What the call was configured with cannot be right.
+        Config = "config",
         /// Asked to come back later.
         RateLimited = "rate_limited",
         /// The other side has a fault of its own.

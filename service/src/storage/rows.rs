@@ -62,6 +62,11 @@ impl Rows {
         self.add(value)
     }
 
+    /// Adds a whole number of 32 bits that may be absent.
+    pub fn int_or_null(&mut self, value: Option<i32>) -> &mut Rows {
+        self.add(value)
+    }
+
     /// Adds a whole number of 64 bits.
     pub fn bigint(&mut self, value: i64) -> &mut Rows {
         self.add(value)

@@ -91,6 +91,11 @@ impl WriteTx {
         &self.transaction
     }
 
+    /// The shard of running counts this transaction adds to: those of transactions at work at once differ mostly.
+    pub fn shard(&self) -> i32 {
+        self.shard
+    }
+
     /// The kinds of job there are.
     pub fn kinds(&self) -> Kinds {
         self.common.kinds
