@@ -87,13 +87,13 @@ impl Client {
     }
 
     stubs! {
-        /// `PartnerService`.
+        /// The partners whose integrations the hub manages.
         partners: PartnersClient;
-        /// `IntegrationService`.
+        /// Partners' accounts at providers.
         integrations: IntegrationsClient;
-        /// `IntegrationWebhookService`.
+        /// The webhooks the hub sends.
         integration_webhooks: IntegrationWebhooksClient;
-        /// `CallbackService`.
+        /// What providers call back; over HTTP only.
         callbacks: CallbacksClient;
         /// What was synced, what failed, and what is wrong.
         analytics: AnalyticsClient;

@@ -38,8 +38,8 @@ mod webhook;
 
 pub use builder::{Builder, Error};
 pub use client::{
-    AnalyticsClient, AuthClient, Client, HealthClient, MembershipClient, QueueClient, UsageClient, UserSyncClient,
-    UsersClient, WebhooksClient,
+    AnalyticsClient, AuthClient, CallbacksClient, Client, HealthClient, IntegrationWebhooksClient, IntegrationsClient,
+    MembershipClient, PartnersClient, QueueClient, UsageClient, UserSyncClient, UsersClient, WebhooksClient,
 };
 pub use credentials::Credentials;
 pub use hub::Hub;

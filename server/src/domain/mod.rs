@@ -8,6 +8,7 @@ pub mod analytics;
 pub mod bootstrap;
 mod cache;
 pub mod cleanup;
+pub mod hook;
 pub mod housekeeping;
 mod ledger;
 pub mod limit;

@@ -9,6 +9,7 @@ pub mod context;
 pub mod creatorup;
 pub mod email;
 pub mod event;
+pub mod hook;
 pub mod integration;
 pub mod kind;
 pub mod membership;

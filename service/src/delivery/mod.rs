@@ -16,6 +16,6 @@ mod outbound;
 mod target;
 
 pub use guard::{Guard, Networks};
-pub use outbound::{Answer, MOST_BYTES, Outbound, Trust};
+pub use outbound::{Answer, Call, MOST_BYTES, Outbound, Reading, Trust};
 pub use reqwest::Url;
 pub use target::BaseUrl;

@@ -1,6 +1,7 @@
 //! Calls to others, with a bound on everything: time, size, and where they lead.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,15 +27,47 @@ pub enum Trust {
     Guarded,
 }
 
-/// An answer, whole.
+/// How much of an answer is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// The whole body when the status says success, and nothing of other answers.
+    OnSuccess,
+    /// The whole body, whatever the status; one of more bytes is not understood.
+    Whole(usize),
+    /// The first bytes of the body, whatever the status; of the rest nothing is read.
+    First(usize),
+}
+
+/// A call to somebody.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who chose the address.
+    pub trust: Trust,
+    /// What is done.
+    pub method: Method,
+    /// Where.
+    pub url: Url,
+    /// What is said beside the body.
+    pub headers: HeaderMap,
+    /// What is said.
+    pub body: Bytes,
+    /// The longest it may take, up to the last byte read; `None` is what the caller of the others has.
+    pub timeout: Option<Duration>,
+    /// How much of the answer is read.
+    pub reading: Reading,
+}
+
+/// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Its body, when the status says success; of other answers nothing is read.
+    /// As much of its body as was to be read.
     pub body: Bytes,
+    /// The address that was called.
+    pub remote: Option<SocketAddr>,
 }
 
 /// Calls others.
@@ -54,7 +87,7 @@ impl Outbound {
         })
     }
 
-    /// Makes a call and reads the answer.
+    /// Makes a call and reads the answer when it says success.
     pub async fn call(
         &self,
         trust: Trust,
@@ -63,20 +96,36 @@ impl Outbound {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Answer, Failure> {
+        let reading = Reading::OnSuccess;
+        self.exchange(Call { trust, method, url, headers, body, timeout: None, reading }).await
+    }
+
+    /// Makes a call and reads as much of the answer as it asks for.
+    pub async fn exchange(&self, call: Call) -> Result<Answer, Failure> {
+        let Call { trust, method, url, headers, body, timeout, reading } = call;
         let client = match trust {
             Trust::Configured => &self.configured,
             // A literal address is never resolved, so it is judged here.
             Trust::Guarded if !self.guard.permits_url(&url) => return Err(blocked()),
             Trust::Guarded => &self.guarded,
         };
-        let sent = client.request(method, url).headers(headers).body(body).send().await;
-        let response = sent.map_err(|error| failure(&error))?;
-        if trust == Trust::Guarded && response.remote_addr().is_none_or(|address| !self.guard.permits(address.ip())) {
+        let mut request = client.request(method, url).headers(headers).body(body);
+        if let Some(timeout) = timeout {
+            request = request.timeout(timeout);
+        }
+        let response = request.send().await.map_err(|error| failure(&error))?;
+        let remote = response.remote_addr();
+        if trust == Trust::Guarded && remote.is_none_or(|address| !self.guard.permits(address.ip())) {
             return Err(blocked());
         }
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = if status.is_success() { read(response).await? } else { Bytes::new() };
-        Ok(Answer { status, headers, body })
+        let body = match reading {
+            Reading::OnSuccess if !status.is_success() => Bytes::new(),
+            Reading::OnSuccess => read(response, MOST_BYTES, false).await?,
+            Reading::Whole(most) => read(response, most, false).await?,
+            Reading::First(most) => read(response, most, true).await?,
+        };
+        Ok(Answer { status, headers, body, remote })
     }
 
     /// Judges addresses as the calls do.
@@ -100,16 +149,20 @@ fn bounded(timeout: Duration) -> ClientBuilder {
         .user_agent(concat!("upbridge/", env!("CARGO_PKG_VERSION")))
 }
 
-async fn read(mut response: Response) -> Result<Bytes, Failure> {
+async fn read(mut response: Response, most: usize, is_cut: bool) -> Result<Bytes, Failure> {
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(|error| failure(&error))? {
-        if body.len() + piece.len() > MOST_BYTES {
+        let room = most - body.len();
+        if piece.len() > room && !is_cut {
             return Err(Failure::passing(
                 FailureClass::Garbage,
-                format!("the answer has more than {} KiB", MOST_BYTES / 1024),
+                format!("the answer has more than {} KiB", most / 1024),
             ));
         }
-        body.extend_from_slice(&piece);
+        body.extend_from_slice(&piece[..piece.len().min(room)]);
+        if body.len() == most && is_cut {
+            break;
+        }
     }
     Ok(body.into())
 }
