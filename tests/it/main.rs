@@ -13,6 +13,7 @@ mod contract;
 mod crash;
 mod faces;
 mod hostile;
+mod integrations;
 mod log;
 mod r#loop;
 mod membership;

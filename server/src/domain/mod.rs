@@ -10,6 +10,7 @@ mod cache;
 pub mod cleanup;
 pub mod hook;
 pub mod housekeeping;
+pub mod integration;
 mod ledger;
 pub mod limit;
 pub mod membership;

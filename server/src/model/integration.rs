@@ -1,12 +1,14 @@
 //! Integrations: partners' accounts at payment gateways, WhatsApp gateways and mail servers.
 
 pub mod catalogue;
+mod credentials;
 
 use uuid::Uuid;
 
 use super::failure::FailureClass;
 use super::words::words;
 use super::{Instant, Json};
+pub use credentials::Credentials;
 
 words! {
     /// Whether a partner's integrations are at work.
