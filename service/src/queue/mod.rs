@@ -1,7 +1,7 @@
 //! What is remembered for later, and how it gets done.
 //!
 //! The cast: a write enqueues a job in its own transaction ([`WriteTx::enqueue`](crate::storage::WriteTx::enqueue),
-//! there is no other way); the [worker](worker) of some hub claims it, which makes it that worker's *lease*; the
+//! there is no other way); the [worker] of some hub claims it, which makes it that worker's *lease*; the
 //! [`Handler`] does it; the [settlement](settle) records how it ended. The rows and every transition between their
 //! states are in [`storage::job`](crate::storage::job); this room decides when.
 //!

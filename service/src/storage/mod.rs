@@ -1,6 +1,6 @@
 //! How things are kept: the only room that knows SeaORM.
 //!
-//! The cast: [`Store`] holds a pool of readers and the one [`Writer`](writer::Writer); [`WriteTx`](tx::WriteTx) is
+//! The cast: [`Store`] holds a pool of readers and the one [`Writer`]; [`WriteTx`] is
 //! what a write is made in, and the only key to jobs; [`dialect`] is the only place that asks which database it is.
 //! Functions of the other files take a connection or a `&mut WriteTx` and never open a transaction. The tables here are
 //! the queue's; a server has a storage room of its own for its nouns, on the same tools.
