@@ -1,2 +1,1 @@
 //! Partners' integrations: how they are managed, tried, called, told, and how they are.
-

@@ -5,6 +5,8 @@
 //! database of its own there instead. A file per capability; a test's name is the sentence it holds.
 
 mod harness;
+#[allow(dead_code, unused_imports)] // not every test uses every trick of theirs
+mod peer;
 
 mod accounts;
 mod analytics;

@@ -1,0 +1,9 @@
+//! Others on the network, as a test scripts them: servers on real sockets that answer well, badly, slowly or not at
+//! all, and remember what they were asked.
+//!
+//! [`HttpPeer`] is a provider's API or the receiver of a webhook.
+
+mod http;
+mod wire;
+
+pub use http::{Asked, HttpPeer, Reply};
