@@ -24,11 +24,12 @@ impl MigrationTrait for Migration {
             &[
                 "CREATE UNIQUE INDEX one_partner_per_name ON partners (lower(name))",
                 "CREATE UNIQUE INDEX one_integration_per_name ON partner_integrations (partner_id, lower(name))",
+                "CREATE INDEX integrations_by_partner ON partner_integrations (partner_id, id)",
                 "CREATE INDEX integrations_by_provider ON partner_integrations (provider, id)",
                 // Which of them the schedule tests next.
                 "CREATE INDEX integrations_by_test ON partner_integrations (last_test_at, id) WHERE is_active",
                 // What is still to be encrypted with the key of now.
-                "CREATE INDEX integrations_by_key ON partner_integrations (credentials_key_id)",
+                "CREATE INDEX integrations_by_key ON partner_integrations (credentials_key_id, id)",
             ],
         )
         .await

@@ -41,11 +41,12 @@ impl MigrationTrait for Migration {
                  WHERE delivery_id IS NOT NULL",
                 "CREATE INDEX integration_receipts_by_age ON integration_receipts (received_at)",
                 "CREATE INDEX integration_webhooks_by_integration ON integration_webhooks (integration_id, id)",
-                "CREATE INDEX integration_webhooks_by_key ON integration_webhooks (secret_key_id)",
+                "CREATE INDEX integration_webhooks_by_key ON integration_webhooks (secret_key_id, id)",
                 "CREATE INDEX webhook_deliveries_by_webhook ON webhook_deliveries (webhook_id, id)",
                 // What a webhook's next slice takes: what is new before what is replayed, the oldest of each first.
                 "CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook_id, priority, next_attempt_at, id) \
                  WHERE status = 'pending'",
+                "CREATE INDEX webhook_deliveries_by_age ON webhook_deliveries (finished_at) WHERE finished_at IS NOT NULL",
                 "CREATE INDEX webhook_deliveries_missed ON webhook_deliveries (webhook_id, id) \
                  WHERE status IN ('held', 'failed')",
             ],
@@ -134,7 +135,7 @@ fn integration_receipts(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .col(text("callback_key", 255))
         .col(uuid("log_id"))
         .col(time_now(manager, "received_at"))
-        .primary_key(Index::create().col("callback_key").col("integration_id"))
+        .primary_key(Index::create().col("integration_id").col("callback_key"))
         .foreign_key(&mut belongs_to("a_receipt_belongs_to_an_integration", "integration_id", "partner_integrations"))
         .take()
 }

@@ -17,6 +17,7 @@ pub use upbridge_service::config::{Problems, Secret};
 use upbridge_service::config::{Reader, gather, is_placeholder};
 use upbridge_service::serve::Tls;
 
+use crate::delivery::Guard;
 use crate::domain::limit::{LimitRules, Quota};
 use crate::domain::webhook::WebhookRules;
 use crate::domain::{Keys, Rules};
@@ -250,6 +251,7 @@ impl Config {
             sync_batch_size: self.creatorup.sync_batch_size,
             webhooks: self.webhooks.clone(),
             sealer: self.sealer.clone(),
+            outward: Arc::new(Guard::new(self.creatorup.allowed_networks.clone())),
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct CreatorUp {
     pub sync_interval: Duration,
     /// `SYNC_BATCH_SIZE`
     pub sync_batch_size: u64,
+    /// `OUTBOUND_ALLOWED_NETWORKS`, of everything that others may make the hub call.
+    pub allowed_networks: Networks,
 }
 
 /// Reads them.
@@ -38,7 +40,13 @@ pub(super) fn read(reader: &mut Reader<'_>) -> CreatorUp {
     let timeout = reader.millis("SYNC_TIMEOUT", 10_000, 10, 100_000);
     let allowed_urls = allowed_urls.into_iter().flatten().collect();
     CreatorUp {
-        api: url.flatten().map(|url| Options { url, allowed_urls, timeout, allowed_networks }),
+        api: url.flatten().map(|url| Options {
+            url,
+            allowed_urls,
+            timeout,
+            allowed_networks: allowed_networks.clone(),
+        }),
+        allowed_networks,
         sync_interval: reader.millis("SYNC_INTERVAL", 300_000, 100, 86_400_000),
         sync_batch_size: reader.number("SYNC_BATCH_SIZE", 100, 1, 10_000),
     }

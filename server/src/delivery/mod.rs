@@ -4,6 +4,7 @@
 //! the essay of what is guaranteed stands.
 
 mod creatorup;
+mod outward;
 
 pub use creatorup::CreatorUpApi;
 pub use upbridge_service::delivery::{Answer, BaseUrl, Guard, MOST_BYTES, Networks, Outbound, Trust};

@@ -36,6 +36,7 @@ use uuid::Uuid;
 
 use crate::model::creatorup::CreatorUp;
 use crate::model::membership::{Membership, Plan};
+use crate::model::outward::Outward;
 use crate::model::retention::Retention;
 use crate::model::seal::Sealer;
 use crate::model::usage::MonthlyUsage;
@@ -75,6 +76,8 @@ pub struct Rules {
     pub webhooks: webhook::WebhookRules,
     /// Encrypts the secrets of others.
     pub sealer: Arc<Sealer>,
+    /// Judges addresses that others name.
+    pub outward: Arc<dyn Outward>,
 }
 
 /// The hub's domain: everything a door can ask for.
@@ -97,6 +100,7 @@ pub struct Hub {
     stopping: CancellationToken,
     webhooks: webhook::Webhooks,
     pub(crate) sealer: Arc<Sealer>,
+    pub(crate) outward: Arc<dyn Outward>,
 }
 
 /// What is kept at hand between calls; see [`cache`] for when it is forgotten.
@@ -133,6 +137,7 @@ impl Hub {
             accesses: store.lane(user_sync::AccessBatch { caches: caches.clone() }),
             webhooks: webhook::Webhooks::new(&store, rules.webhooks),
             sealer: rules.sealer,
+            outward: rules.outward,
             tokens: TokenIssuer::new(rules.keys, rules.token_lifetime),
             passwords: Passwords::new(),
             service_key: rules.service_key,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::failure::FailureClass;
 use super::words::words;
 use super::{Instant, Json};
-pub use credentials::Credentials;
+pub use credentials::{Credentials, callback_digest};
 
 words! {
     /// Whether a partner's integrations are at work.

@@ -14,6 +14,7 @@ pub mod integration;
 pub mod kind;
 pub mod membership;
 pub mod metric;
+pub mod outward;
 pub mod period;
 pub mod retention;
 pub mod seal;

@@ -89,6 +89,13 @@ impl Guard {
             Err(_name) => !host.is_empty(),
         }
     }
+
+    /// Whether a URL names an address in one of the networks that were listed.
+    pub fn lists_url(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let lists = |address| self.allowed.contains(meant(address)) || self.allowed.contains(address);
+        host.parse().is_ok_and(lists)
+    }
 }
 
 /// The address that is reached through another: IPv4 in IPv6 as sockets and NAT64 write it.

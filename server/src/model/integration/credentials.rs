@@ -3,8 +3,14 @@
 use std::fmt;
 
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::model::{Error, Json, Result};
+
+/// Digest of a secret path, in hex: what a call is compared with, so that nothing has to be opened for it.
+pub fn callback_digest(token: &str) -> String {
+    hex::encode(Sha256::digest(token))
+}
 
 /// Credentials by name, and the secret path of the provider's callbacks where it signs nothing.
 #[derive(Clone, Default, PartialEq)]
