@@ -1,12 +1,16 @@
 //! Which addresses may be called. What a caller of the server can name must not lead inside: not to this machine, not to
 //! its network, not to the cloud's metadata, in no spelling.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 
+use futures::future::BoxFuture;
 use ipnet::IpNet;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::model::failure::{Failure, FailureClass};
 
 /// Networks of IPv4 that are not the public Internet.
 static INSIDE_V4: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
@@ -63,16 +67,72 @@ impl Networks {
     }
 }
 
+/// Finds the addresses of names.
+pub trait Lookup: Send + Sync + 'static {
+    /// Every address of a name.
+    fn lookup(&self, name: &str) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>>;
+}
+
+/// As the system does.
+struct SystemLookup;
+
+impl Lookup for SystemLookup {
+    fn lookup(&self, name: &str) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
+        let name = name.to_owned();
+        Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()) })
+    }
+}
+
 /// Judges addresses.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct Guard {
     allowed: Arc<Networks>,
+    lookup: Arc<dyn Lookup>,
+}
+
+impl Default for Guard {
+    fn default() -> Guard {
+        Guard::new(Networks::default())
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guard").field(&self.allowed).finish()
+    }
 }
 
 impl Guard {
     /// A guard that lets the public Internet pass, and these networks.
     pub fn new(allowed: Networks) -> Guard {
-        Guard { allowed: Arc::new(allowed) }
+        Guard::with_lookup(allowed, Arc::new(SystemLookup))
+    }
+
+    /// The same, which finds addresses in a way of its own.
+    pub fn with_lookup(allowed: Networks, lookup: Arc<dyn Lookup>) -> Guard {
+        Guard { allowed: Arc::new(allowed), lookup }
+    }
+
+    /// The addresses of a host that may be called, for those who connect by themselves: to one of these and to no
+    /// other. The host is a name or an address, in any spelling the system knows.
+    pub async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let found = match bare.parse() {
+            Ok(address) => vec![address],
+            Err(_name) => {
+                let found = self.lookup.lookup(host).await.unwrap_or_default();
+                if found.is_empty() {
+                    return Err(Failure::passing(FailureClass::Network, "the host has no address"));
+                }
+                found
+            }
+        };
+        let permitted = found.into_iter().filter(|address| self.permits(*address));
+        let permitted: Vec<SocketAddr> = permitted.map(|address| SocketAddr::new(address, port)).collect();
+        match permitted.is_empty() {
+            true => Err(Failure::permanent(FailureClass::Blocked, Blocked.to_string())),
+            false => Ok(permitted),
+        }
     }
 
     /// Whether an address may be called.
@@ -131,7 +191,7 @@ fn v4(high: u16, low: u16) -> Ipv4Addr {
 
 /// No address of a name may be called.
 #[derive(Debug, thiserror::Error)]
-#[error("the address may not be called")]
+#[error("the address is not one the hub may call")]
 pub struct Blocked;
 
 impl Resolve for Guard {
@@ -139,8 +199,9 @@ impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = self.clone();
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let permitted: Vec<SocketAddr> = found.filter(|address| guard.permits(address.ip())).collect();
+            let found = guard.lookup.lookup(name.as_str()).await?.into_iter();
+            let permitted = found.filter(|address| guard.permits(*address));
+            let permitted: Vec<SocketAddr> = permitted.map(|address| SocketAddr::new(address, 0)).collect();
             if permitted.is_empty() {
                 return Err(Blocked.into());
             }

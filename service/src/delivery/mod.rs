@@ -15,7 +15,7 @@ mod guard;
 mod outbound;
 mod target;
 
-pub use guard::{Guard, Networks};
+pub use guard::{Guard, Lookup, Networks};
 pub use outbound::{Answer, Call, MOST_BYTES, Outbound, Reading, Trust};
 pub use reqwest::Url;
 pub use target::BaseUrl;

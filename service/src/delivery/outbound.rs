@@ -168,7 +168,7 @@ async fn read(mut response: Response, most: usize, is_cut: bool) -> Result<Bytes
 }
 
 fn blocked() -> Failure {
-    Failure::permanent(FailureClass::Blocked, "the address is not one the hub may call")
+    Failure::permanent(FailureClass::Blocked, Blocked.to_string())
 }
 
 /// What went wrong, without the address: it may hold what is nobody else's business.
