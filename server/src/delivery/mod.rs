@@ -1,12 +1,14 @@
 //! The outward door: the only room that calls others.
 //!
 //! [`CreatorUpApi`] speaks to CreatorUp, through the bounded and guarded client of [`upbridge_service::delivery`], where
-//! the essay of what is guaranteed stands.
+//! the essay of what is guaranteed stands. [`ProviderApis`] asks providers whether integrations work.
 
 mod creatorup;
 mod outward;
+mod provider;
 
 pub use creatorup::CreatorUpApi;
+pub use provider::ProviderApis;
 pub use upbridge_service::delivery::{Answer, BaseUrl, Guard, MOST_BYTES, Networks, Outbound, Trust};
 
 use std::time::Duration;

@@ -5,6 +5,7 @@
 
 pub mod alert;
 pub mod analytics;
+pub mod connection;
 pub mod context;
 pub mod creatorup;
 pub mod email;
