@@ -22,6 +22,7 @@ use crate::domain::limit::{LimitRules, Quota};
 use crate::domain::webhook::WebhookRules;
 use crate::domain::{Keys, Rules};
 use crate::model::address::Networks;
+use crate::model::connection::{Deadlines, Providers};
 use crate::model::creatorup::CreatorUp;
 use crate::model::job::Backoff;
 use crate::model::seal::Sealer;
@@ -102,6 +103,10 @@ pub struct Config {
     pub sealer: Arc<Sealer>,
     /// `WEBHOOK_SECRET`, `WEBHOOK_SECRET_PREVIOUS`, `WEBHOOK_TOLERANCE_SECONDS`, `WEBHOOK_ALLOWED_IPS`
     pub webhooks: WebhookRules,
+    /// `INTEGRATION_TEST_INTERVAL`: after how long an integration is tested again; `None` is never.
+    pub integration_test_interval: Option<Duration>,
+    /// How long connection tests may take. No variable: it is the contract's promise.
+    pub test_deadlines: Deadlines,
     /// `TRUSTED_PROXIES`
     pub trusted_proxies: Networks,
     /// `RATE_LIMIT_ANONYMOUS`, `RATE_LIMIT_LOGIN`, `RATE_LIMIT_USER`, `RATE_LIMIT_WEBHOOK`
@@ -203,6 +208,8 @@ impl Config {
             webhook_secret,
             sealer,
             webhooks,
+            integration_test_interval: hours(reader.number("INTEGRATION_TEST_INTERVAL", 24, 0, 8_784)),
+            test_deadlines: Deadlines::default(),
             trusted_proxies: reader.networks("TRUSTED_PROXIES"),
             limits: LimitRules {
                 anonymous: limit(&mut reader, "RATE_LIMIT_ANONYMOUS", "1000/hour"),
@@ -235,8 +242,8 @@ impl Config {
         self.queue
     }
 
-    /// What the domain is configured with, and whom it tells about users.
-    pub fn rules(&self, creatorup: Option<Arc<dyn CreatorUp>>) -> Rules {
+    /// What the domain is configured with, whom it tells about users, and who asks providers.
+    pub fn rules(&self, creatorup: Option<Arc<dyn CreatorUp>>, providers: Arc<dyn Providers>) -> Rules {
         Rules {
             keys: Keys {
                 current: self.jwt_secret.share(),
@@ -251,6 +258,7 @@ impl Config {
             sync_batch_size: self.creatorup.sync_batch_size,
             webhooks: self.webhooks.clone(),
             sealer: self.sealer.clone(),
+            providers,
             outward: Arc::new(Guard::new(self.creatorup.allowed_networks.clone())),
         }
     }
@@ -259,6 +267,11 @@ impl Config {
 /// One variable, from wherever the configuration is read.
 pub fn variable(name: &str) -> anyhow::Result<Option<String>> {
     Ok(gather(ENVIRONMENT)?.remove(name))
+}
+
+/// So many hours; none is never.
+fn hours(hours: u64) -> Option<Duration> {
+    (hours > 0).then(|| Duration::from_secs(hours * 3600))
 }
 
 fn limit(reader: &mut Reader<'_>, name: &str, default: &str) -> Option<Quota> {

@@ -41,7 +41,7 @@ use upbridge_service::serve::serve;
 use crate::access_log::AccessLog;
 use crate::checkup::Checkup;
 use crate::config::Config;
-use crate::delivery::CreatorUpApi;
+use crate::delivery::{CreatorUpApi, Guard, ProviderApis};
 use crate::domain::Hub;
 use crate::front::Front;
 use crate::model::Clock;
@@ -67,7 +67,10 @@ pub static API: http::Api = http::Api {
 pub async fn open(config: &Config, clock: Arc<dyn Clock>, stop: CancellationToken) -> anyhow::Result<Hub> {
     let store = Arc::new(storage::open(&config.store_options(), stop).await.map_err(explained)?);
     let creatorup = connect(config, clock.clone())?;
-    Ok(Hub::new(store, clock, config.rules(creatorup)))
+    let guard = Guard::new(config.creatorup.allowed_networks.clone());
+    let providers = ProviderApis::new(guard, config.test_deadlines);
+    let providers = providers.map_err(|error| anyhow::anyhow!("providers cannot be called: {error}"))?;
+    Ok(Hub::new(store, clock, config.rules(creatorup, Arc::new(providers))))
 }
 
 /// CreatorUp, where one is configured.
@@ -124,6 +127,9 @@ pub async fn run(
     tasks.spawn(tidy(hub.clone(), background.clone()));
     if let Some(interval) = config.cleanup.interval {
         tasks.spawn(clean_up(hub.clone(), interval, background.clone()));
+    }
+    if let Some(interval) = config.integration_test_interval {
+        tasks.spawn(retest(hub.clone(), interval, background.clone()));
     }
     tasks.spawn(sweep(hub.clone(), config.creatorup.sync_interval, background.clone()));
     let (store, clock) = (hub.store().clone(), hub.clock().clone());
@@ -206,6 +212,21 @@ async fn clean_up(hub: Arc<Hub>, interval: Duration, stop: CancellationToken) {
         }
         if let Err(error) = hub.schedule_cleanup(interval).await {
             tracing::warn!(%error, context = ?error, "the cleanup could not be scheduled; it is tried again");
+        }
+    }
+}
+
+/// Sees to it that integrations are tested now and then. Which hub asks for whose test is decided in the database.
+async fn retest(hub: Arc<Hub>, interval: Duration, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(TIDY_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = hub.schedule_connection_tests(interval).await {
+            tracing::warn!(%error, context = ?error, "connection tests could not be scheduled; it is tried again");
         }
     }
 }

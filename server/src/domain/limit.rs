@@ -14,6 +14,9 @@ use uuid::Uuid;
 
 use crate::model::{Error, Principal, Reason, Result};
 
+/// Tests of one integration's connection.
+const CONNECTION_TESTS: Quota = Quota { calls: NonZeroU32::new(10).unwrap(), per: Duration::from_secs(60) };
+
 /// `n` calls in a span of time; the whole of it may be used at once, and refills evenly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
@@ -67,6 +70,7 @@ pub struct Limits {
     user: Option<Limiter<Uuid>>,
     webhook_address: Option<Limiter<IpAddr>>,
     webhook_source: Option<Limiter<&'static str>>,
+    connection_test: Option<Limiter<Uuid>>,
     clock: DefaultClock,
 }
 
@@ -122,6 +126,7 @@ impl Limits {
             user: limiter(rules.user),
             webhook_address: limiter(rules.webhook.map(Quota::doubled)),
             webhook_source: limiter(rules.webhook),
+            connection_test: limiter(Some(CONNECTION_TESTS)),
             clock: DefaultClock::default(),
         }
     }
@@ -155,6 +160,11 @@ impl Limits {
         self.count(&self.webhook_source, &source)
     }
 
+    /// Counts a test of an integration's connection. Not configurable: providers lock accounts that are tried too often.
+    pub fn check_connection_test(&self, integration_id: Uuid) -> Result<()> {
+        self.count(&self.connection_test, &integration_id)
+    }
+
     /// Forgets keys that have used nothing lately.
     pub fn prune(&self) {
         prune(&self.anonymous);
@@ -162,6 +172,7 @@ impl Limits {
         prune(&self.login_account);
         prune(&self.user);
         prune(&self.webhook_address);
+        prune(&self.connection_test);
     }
 
     fn count<K: Clone + Eq + Hash>(&self, limiter: &Option<Limiter<K>>, key: &K) -> Result<()> {

@@ -8,6 +8,7 @@ pub mod analytics;
 pub mod bootstrap;
 mod cache;
 pub mod cleanup;
+pub mod connection;
 pub mod hook;
 pub mod housekeeping;
 pub mod integration;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::model::connection::Providers;
 use crate::model::creatorup::CreatorUp;
 use crate::model::membership::{Membership, Plan};
 use crate::model::outward::Outward;
@@ -78,6 +80,8 @@ pub struct Rules {
     pub sealer: Arc<Sealer>,
     /// Judges addresses that others name.
     pub outward: Arc<dyn Outward>,
+    /// Asks providers whether integrations work.
+    pub providers: Arc<dyn Providers>,
 }
 
 /// The hub's domain: everything a door can ask for.
@@ -101,6 +105,7 @@ pub struct Hub {
     webhooks: webhook::Webhooks,
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) outward: Arc<dyn Outward>,
+    providers: Arc<dyn Providers>,
 }
 
 /// What is kept at hand between calls; see [`cache`] for when it is forgotten.
@@ -138,6 +143,7 @@ impl Hub {
             webhooks: webhook::Webhooks::new(&store, rules.webhooks),
             sealer: rules.sealer,
             outward: rules.outward,
+            providers: rules.providers,
             tokens: TokenIssuer::new(rules.keys, rules.token_lifetime),
             passwords: Passwords::new(),
             service_key: rules.service_key,

@@ -20,6 +20,7 @@ impl Handler for Hub {
                 Some(JobKind::UserSweep) => self.sweep_users(job).await,
                 Some(JobKind::Cleanup) => self.clean_up(job).await,
                 Some(JobKind::Probe) => probe(job).await,
+                Some(JobKind::ConnectionTest) => self.retest(job).await,
                 // The store reads no other kind.
                 None => Outcome::dead("the hub does no such jobs"),
             }
@@ -32,7 +33,7 @@ impl Handler for Hub {
                 Some(JobKind::SubscriptionSync | JobKind::UsageSync) => self.webhook_died(tx, job, error).await,
                 Some(JobKind::UserSync) => self.push_died(tx, job, error).await,
                 // Nobody waits for these; the next one does their work.
-                Some(JobKind::UserSweep | JobKind::Cleanup | JobKind::Probe) | None => Ok(()),
+                Some(JobKind::UserSweep | JobKind::Cleanup | JobKind::Probe | JobKind::ConnectionTest) | None => Ok(()),
             }
         })
     }

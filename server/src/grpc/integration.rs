@@ -1,5 +1,7 @@
 //! IntegrationService.
 
+mod test;
+
 use tonic::{Request, Response, Status};
 use upbridge_proto::v1::integration_service_server::IntegrationService;
 use upbridge_proto::v1::*;
@@ -59,9 +61,9 @@ impl IntegrationService for Door {
 
     async fn test_connection(
         &self,
-        _: Request<TestConnectionRequest>,
+        request: Request<TestConnectionRequest>,
     ) -> Result<Response<TestConnectionResponse>, Status> {
-        Err(Status::unimplemented("unbuilt"))
+        test::test_connection(self, request).await
     }
 
     async fn list_integration_logs(

@@ -21,6 +21,8 @@ words! {
         Cleanup = "cleanup",
         /// Does nothing; what benchmarks and drills enqueue.
         Probe = "probe",
+        /// Tests the connection of an integration that was not tested for long.
+        ConnectionTest = "connection_test",
     }
 }
 
@@ -61,6 +63,7 @@ impl JobKind {
             JobKind::UsageSync => rule(30, 60, None),
             JobKind::UserSweep | JobKind::Cleanup => rule(40, 600, Some(1)),
             JobKind::Probe => rule(50, 60, None),
+            JobKind::ConnectionTest => KindRule { leaves_a_slot: true, ..rule(45, 60, Some(1)) },
         }
     }
 
