@@ -16,6 +16,7 @@ mod ledger;
 pub mod limit;
 pub mod membership;
 pub mod monitor;
+pub mod partner;
 mod password;
 pub mod queue;
 pub mod retry;

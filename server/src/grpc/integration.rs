@@ -6,57 +6,91 @@ use tonic::{Request, Response, Status};
 use upbridge_proto::v1::integration_service_server::IntegrationService;
 use upbridge_proto::v1::*;
 
-use super::Door;
+mod message;
+
+use super::{Door, convert, status};
+use crate::model::integration::Provider;
+use crate::model::page::Page;
 
 #[tonic::async_trait]
 impl IntegrationService for Door {
     async fn list_providers(
         &self,
-        _: Request<ListProvidersRequest>,
+        request: Request<ListProvidersRequest>,
     ) -> Result<Response<ListProvidersResponse>, Status> {
-        Err(Status::unimplemented("unbuilt"))
+        let (_, message) = convert::open(request)?;
+        let wanted = message.category.and_then(message::category);
+        let is_wanted = |provider: &Provider| wanted.is_none_or(|wanted| provider.spec().category == wanted);
+        let providers = Provider::ALL.iter().copied().filter(is_wanted).map(message::provider).collect();
+        Ok(Response::new(ListProvidersResponse { providers }))
     }
 
     async fn list_integrations(
         &self,
-        _: Request<ListIntegrationsRequest>,
+        request: Request<ListIntegrationsRequest>,
     ) -> Result<Response<ListIntegrationsResponse>, Status> {
-        Err(Status::unimplemented("unbuilt"))
+        let (_, message) = convert::open(request)?;
+        let partner_id = convert::uuid(&message.partner_id, "partner_id").map_err(status)?;
+        let filter = message::filter(&message);
+        let bound = format!("integrations {partner_id} {filter:?}");
+        let page = Page::parse(message.page_size, message.page_token.as_deref(), &bound).map_err(status)?;
+        let listed = self.hub.list_integrations(partner_id, &filter, &page).await.map_err(status)?;
+        let integrations = listed.items.into_iter().map(message::integration).collect();
+        Ok(Response::new(ListIntegrationsResponse { integrations, next_page_token: listed.next }))
     }
 
     async fn create_integration(
         &self,
-        _: Request<CreateIntegrationRequest>,
+        request: Request<CreateIntegrationRequest>,
     ) -> Result<Response<CreateIntegrationResponse>, Status> {
-        Err(Status::unimplemented("unbuilt"))
+        let (ctx, message) = convert::open(request)?;
+        let new = message::new(message).map_err(status)?;
+        let (made, token) = self.hub.create_integration(&ctx, new).await.map_err(status)?;
+        let callback_path = message::callback_path(&made, token.as_deref());
+        Ok(Response::new(CreateIntegrationResponse { integration: Some(message::integration(made)), callback_path }))
     }
 
     async fn get_integration(
         &self,
-        _: Request<GetIntegrationRequest>,
+        request: Request<GetIntegrationRequest>,
     ) -> Result<Response<GetIntegrationResponse>, Status> {
-        Err(Status::unimplemented("unbuilt"))
+        let (_, message) = convert::open(request)?;
+        let id = convert::uuid(&message.integration_id, "integration_id").map_err(status)?;
+        let found = self.hub.get_integration(id).await.map_err(status)?;
+        Ok(Response::new(GetIntegrationResponse { integration: Some(message::integration(found)) }))
     }
 
     async fn update_integration(
         &self,
-        _: Request<UpdateIntegrationRequest>,
+        request: Request<UpdateIntegrationRequest>,
     ) -> Result<Response<UpdateIntegrationResponse>, Status> {
-        Err(Status::unimplemented("unbuilt"))
+        let (ctx, message) = convert::open(request)?;
+        let id = convert::uuid(&message.integration_id, "integration_id").map_err(status)?;
+        let change = message::change(message).map_err(status)?;
+        let changed = self.hub.update_integration(&ctx, id, change).await.map_err(status)?;
+        Ok(Response::new(UpdateIntegrationResponse { integration: Some(message::integration(changed)) }))
     }
 
     async fn delete_integration(
         &self,
-        _: Request<DeleteIntegrationRequest>,
+        request: Request<DeleteIntegrationRequest>,
     ) -> Result<Response<DeleteIntegrationResponse>, Status> {
-        Err(Status::unimplemented("unbuilt"))
+        let (ctx, message) = convert::open(request)?;
+        let id = convert::uuid(&message.integration_id, "integration_id").map_err(status)?;
+        self.hub.delete_integration(&ctx, id).await.map_err(status)?;
+        Ok(Response::new(DeleteIntegrationResponse {}))
     }
 
     async fn rotate_callback_token(
         &self,
-        _: Request<RotateCallbackTokenRequest>,
+        request: Request<RotateCallbackTokenRequest>,
     ) -> Result<Response<RotateCallbackTokenResponse>, Status> {
-        Err(Status::unimplemented("unbuilt"))
+        let (ctx, message) = convert::open(request)?;
+        let id = convert::uuid(&message.integration_id, "integration_id").map_err(status)?;
+        let (integration, token) = self.hub.rotate_callback_token(&ctx, id).await.map_err(status)?;
+        Ok(Response::new(RotateCallbackTokenResponse {
+            callback_path: message::callback_path(&integration, Some(&token)),
+        }))
     }
 
     async fn test_connection(
@@ -82,8 +116,14 @@ impl IntegrationService for Door {
 
     async fn rotate_encryption(
         &self,
-        _: Request<RotateEncryptionRequest>,
+        request: Request<RotateEncryptionRequest>,
     ) -> Result<Response<RotateEncryptionResponse>, Status> {
-        Err(Status::unimplemented("unbuilt"))
+        let (ctx, _) = convert::open(request)?;
+        let rotated = self.hub.rotate_encryption(&ctx).await.map_err(status)?;
+        Ok(Response::new(RotateEncryptionResponse {
+            rotated: rotated.rotated as i64,
+            remaining: rotated.remaining as i64,
+            key_id: rotated.key_id,
+        }))
     }
 }

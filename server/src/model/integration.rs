@@ -1,24 +1,17 @@
 //! Integrations: partners' accounts at payment gateways, WhatsApp gateways and mail servers.
 
 pub mod catalogue;
+pub mod check;
 mod credentials;
+mod partner;
 
 use uuid::Uuid;
 
 use super::failure::FailureClass;
 use super::words::words;
-use super::{Instant, Json};
+use super::{Ctx, Instant, Json, Principal};
 pub use credentials::{Credentials, callback_digest};
-
-words! {
-    /// Whether a partner's integrations are at work.
-    PartnerStatus {
-        /// They are.
-        Active = "active",
-        /// They are not.
-        Inactive = "inactive",
-    }
-}
+pub use partner::{Partner, PartnerChange, PartnerFilter, PartnerStatus};
 
 words! {
     /// What an integration is for.
@@ -90,21 +83,6 @@ words! {
     }
 }
 
-/// Somebody whose integrations the hub manages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partner {
-    /// UUID, version 7.
-    pub id: Uuid,
-    /// Unique regardless of case.
-    pub name: String,
-    /// Whether the integrations are at work.
-    pub status: PartnerStatus,
-    /// When the partner was added.
-    pub created_at: Instant,
-    /// When the partner was last changed.
-    pub updated_at: Instant,
-}
-
 /// A partner's account at a provider, as it may be shown: its credentials are masked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Integration {
@@ -136,6 +114,59 @@ pub struct Integration {
     pub created_at: Instant,
     /// When it was last changed.
     pub updated_at: Instant,
+}
+
+/// Which integrations of a partner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IntegrationFilter {
+    /// Only of this category.
+    pub category: Option<Category>,
+    /// Only of this provider.
+    pub provider: Option<Provider>,
+    /// Only of this environment.
+    pub environment: Option<Environment>,
+    /// Only active ones, or only inactive ones.
+    pub is_active: Option<bool>,
+}
+
+/// An integration to add.
+#[derive(Clone, Debug)]
+pub struct NewIntegration {
+    /// Whose it is.
+    pub partner_id: Uuid,
+    /// What it is for; the provider's.
+    pub category: Category,
+    /// Whose service it uses.
+    pub provider: Provider,
+    /// Unique among the partner's, regardless of case.
+    pub name: String,
+    /// Sandbox or production.
+    pub environment: Environment,
+    /// The credentials, as they were given.
+    pub credentials: Credentials,
+    /// Where the provider is reached, instead of its usual address.
+    pub base_url: Option<String>,
+    /// Whether it is at work.
+    pub is_active: bool,
+}
+
+/// What is to change about an integration; what is absent stays.
+#[derive(Clone, Debug, Default)]
+pub struct IntegrationChange {
+    /// Its category, which must be what it is.
+    pub category: Option<Category>,
+    /// Its provider, which must be what it is.
+    pub provider: Option<Provider>,
+    /// Name.
+    pub name: Option<String>,
+    /// Sandbox or production.
+    pub environment: Option<Environment>,
+    /// Credentials by name, masked ones among them.
+    pub credentials: Option<Credentials>,
+    /// Where the provider is reached; empty is its usual address.
+    pub base_url: Option<String>,
+    /// Whether it is at work.
+    pub is_active: Option<bool>,
 }
 
 /// The last test of an integration, as it is kept.
@@ -214,6 +245,16 @@ impl NewLog {
             delivery_id: None,
             at,
         }
+    }
+
+    /// The entry with whoever caused it.
+    pub fn by(self, ctx: &Ctx) -> NewLog {
+        let user_id = match &ctx.principal {
+            Principal::User(signed_in) => Some(signed_in.user.id),
+            _ => None,
+        };
+        let user_agent = Some(ctx.user_agent.to_string()).filter(|agent| !agent.is_empty());
+        NewLog { ip: ctx.ip.map(|ip| ip.to_string()), user_agent, user_id, ..self }
     }
 }
 

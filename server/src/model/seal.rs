@@ -58,6 +58,11 @@ impl Sealer {
         &self.current.id
     }
 
+    /// Ids of the keys that open and no longer seal.
+    pub fn previous_ids(&self) -> Vec<String> {
+        self.previous.iter().map(|key| key.id.clone()).filter(|id| *id != self.current.id).collect()
+    }
+
     /// Seals what stands in row `id` for `purpose`.
     pub fn seal(&self, purpose: &str, id: Uuid, plain: &[u8]) -> String {
         let mut sealed = plain.to_vec();

@@ -2,6 +2,29 @@
 
 use super::{Category, Environment, Provider};
 
+/// What a credential has to look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A key, which travels in a header.
+    Key,
+    /// A key of Stripe that is not a publishable one.
+    SecretKey,
+    /// An account of Twilio.
+    AccountSid,
+    /// A line of text.
+    Line,
+    /// A password, which may have spaces.
+    Password,
+    /// The name or the address of a host.
+    Host,
+    /// A port.
+    Port,
+    /// An e-mail address.
+    Mailbox,
+    /// One of the choices.
+    Choice,
+}
+
 /// A credential a provider takes.
 #[derive(Debug)]
 pub struct CredentialSpec {
@@ -13,6 +36,8 @@ pub struct CredentialSpec {
     pub secret: bool,
     /// What it is, for people.
     pub description: &'static str,
+    /// What it has to look like.
+    pub form: Form,
     /// The values it may have; empty when any.
     pub choices: &'static [&'static str],
 }
@@ -55,11 +80,15 @@ const MESSAGE_EVENTS: &[&str] = &["message.sent", "message.delivered", "message.
 const EMAIL_EVENTS: &[&str] = &["email.sent", "email.delivered", "email.bounced"];
 
 const fn secret(name: &'static str, description: &'static str) -> CredentialSpec {
-    CredentialSpec { name, required: true, secret: true, description, choices: &[] }
+    CredentialSpec { name, required: true, secret: true, description, form: Form::Key, choices: &[] }
 }
 
 const fn plain(name: &'static str, description: &'static str) -> CredentialSpec {
-    CredentialSpec { secret: false, ..secret(name, description) }
+    CredentialSpec { secret: false, ..formed(Form::Line, secret(name, description)) }
+}
+
+const fn formed(form: Form, spec: CredentialSpec) -> CredentialSpec {
+    CredentialSpec { form, ..spec }
 }
 
 const fn optional(spec: CredentialSpec) -> CredentialSpec {
@@ -96,7 +125,7 @@ static STRIPE: ProviderSpec = ProviderSpec {
     name: "Stripe",
     category: Category::PaymentGateway,
     credentials: &[
-        secret("secretKey", "Secret or restricted key"),
+        formed(Form::SecretKey, secret("secretKey", "Secret or restricted key")),
         optional(secret("webhookSecret", "Signing secret of the endpoint (whsec_…); without it no callback is taken")),
     ],
     events: PAYMENT_EVENTS,
@@ -108,7 +137,10 @@ static STRIPE: ProviderSpec = ProviderSpec {
 static TWILIO: ProviderSpec = ProviderSpec {
     name: "Twilio",
     category: Category::Whatsapp,
-    credentials: &[plain("accountSid", "Account SID (AC…)"), secret("authToken", "Primary auth token")],
+    credentials: &[
+        formed(Form::AccountSid, plain("accountSid", "Account SID (AC…)")),
+        secret("authToken", "Primary auth token"),
+    ],
     events: MESSAGE_EVENTS,
     sandbox_url: Some("https://api.twilio.com"),
     production_url: Some("https://api.twilio.com"),
@@ -143,12 +175,15 @@ static SMTP: ProviderSpec = ProviderSpec {
     name: "SMTP",
     category: Category::Email,
     credentials: &[
-        plain("host", "Name of the mail server"),
-        plain("port", "Port: 587 with STARTTLS, 465 with TLS"),
+        formed(Form::Host, plain("host", "Name of the mail server")),
+        formed(Form::Port, plain("port", "Port: 587 with STARTTLS, 465 with TLS")),
         plain("username", "User, mostly a whole address"),
-        secret("password", "Password, of an app where the account has two factors"),
-        plain("from", "Address mail is sent from"),
-        CredentialSpec { choices: &["none", "starttls", "tls"], ..plain("security", "How the connection is secured") },
+        formed(Form::Password, secret("password", "Password, of an app where the account has two factors")),
+        formed(Form::Mailbox, plain("from", "Address mail is sent from")),
+        CredentialSpec {
+            choices: &["none", "starttls", "tls"],
+            ..formed(Form::Choice, plain("security", "How the connection is secured"))
+        },
     ],
     events: EMAIL_EVENTS,
     sandbox_url: None,
