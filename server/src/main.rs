@@ -53,6 +53,7 @@ enum Command {
     RebuildUsage,
     Demo(command::demo::Demo),
     Queue(command::queue::Queue),
+    Integrations(command::integrations::Integrations),
     DbStatus(command::database::DbStatus),
     /// Print the signature of a webhook's body, and the curl line that sends it.
     Sign(sign::Sign),
@@ -139,6 +140,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
     if let Command::Queue(queue) = command {
         return queue.run().await;
     }
+    if let Command::Integrations(integrations) = command {
+        return integrations.run().await;
+    }
     if let Command::Creatorup { command } = command {
         return creatorup::command::run(command.unwrap_or(creatorup::command::Command::Serve)).await;
     }
@@ -183,6 +187,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::DbStatus(status) => status.run(&config.store_options()).await,
         Command::Openapi { .. }
         | Command::Queue(_)
+        | Command::Integrations(_)
         | Command::Creatorup { .. }
         | Command::Demo(_)
         | Command::Sign(_) => {

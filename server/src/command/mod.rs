@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod database;
 pub mod demo;
+pub mod integrations;
 pub mod queue;
 mod table;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use upbridge_service::config::Reader;
 
-use crate::model::retention::{LEAST_RECEIPT_DAYS, Retention};
+use crate::model::retention::{LEAST_CALLBACK_RECEIPT_DAYS, LEAST_RECEIPT_DAYS, Retention};
 
 /// Ten years.
 const MOST_DAYS: u64 = 3_650;
@@ -30,6 +30,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Cleanup {
         webhook_receipts: days("RETENTION_WEBHOOK_RECEIPTS_DAYS", 45, u64::from(LEAST_RECEIPT_DAYS)),
         sessions: days("RETENTION_SESSIONS_DAYS", 30, 1),
         alerts: days("RETENTION_ALERTS_DAYS", 365, 1),
+        integration_logs: days("RETENTION_INTEGRATION_LOGS_DAYS", 90, 1),
+        integration_receipts: days("RETENTION_INTEGRATION_RECEIPTS_DAYS", 90, u64::from(LEAST_CALLBACK_RECEIPT_DAYS)),
+        webhook_deliveries: days("RETENTION_WEBHOOK_DELIVERIES_DAYS", 30, 1),
     };
     Cleanup {
         interval: match reader.text("CLEANUP_INTERVAL", "86400000").as_str() {

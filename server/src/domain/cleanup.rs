@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Hub;
 use crate::model::job::{Job, JobKind, NewJob, Outcome};
-use crate::model::retention::{HOUR_COUNT_DAYS, MINUTE_COUNT_DAYS, Table};
+use crate::model::retention::{HOUR_COUNT_DAYS, INTEGRATION_MINUTE_DAYS, MINUTE_COUNT_DAYS, Table};
 use crate::model::tally::Span;
 use crate::model::{Instant, Result};
 use crate::storage::{self, archive, retention, tally};
@@ -18,8 +18,9 @@ const BATCH: u64 = 1_000;
 const BATCHES: usize = 50;
 /// What the intervals are counted by.
 const SCHEDULE: &str = "cleanup";
-/// The row of the counts among those of the tables.
+/// The rows of the counts among those of the tables.
 const COUNTS: &str = "tallies";
+const INTEGRATION_COUNTS: &str = "integration_counts";
 
 /// What is to be removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +60,8 @@ impl Hub {
         }
         let counts = if cleanup.dry_run { 0 } else { self.remove_counts(now).await? };
         cleaned.deleted.insert(COUNTS, counts);
+        let counts = if cleanup.dry_run { 0 } else { self.remove_integration_counts(now).await? };
+        cleaned.deleted.insert(INTEGRATION_COUNTS, counts);
         Ok(cleaned)
     }
 
@@ -110,6 +113,25 @@ impl Hub {
                     .store
                     .write((span, before), |tx, (span, before)| Box::pin(tally::prune(tx, *span, *before, BATCH)))
                     .await?;
+                removed += batch;
+                if batch < BATCH {
+                    break;
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes the counts of integrations of short spans, which longer ones keep.
+    async fn remove_integration_counts(&self, now: Instant) -> Result<u64> {
+        let mut removed = 0;
+        for (span, days) in [(Span::Minute, INTEGRATION_MINUTE_DAYS), (Span::Hour, HOUR_COUNT_DAYS)] {
+            let before = span.start(now) - days * 86_400;
+            for _ in 0..BATCHES {
+                let prune = self.store.write((span, before), |tx, (span, before)| {
+                    Box::pin(retention::prune_integration_counts(tx, *span, *before, BATCH))
+                });
+                let batch = prune.await?;
                 removed += batch;
                 if batch < BATCH {
                     break;

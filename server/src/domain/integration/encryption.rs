@@ -44,11 +44,12 @@ impl Hub {
             for key_id in &previous {
                 let mut after = Uuid::nil();
                 while rotated < MOST {
-                    let input = (ctx.clone(), place, key_id.clone(), after, self.sealer.clone(), self.now());
+                    let rows = (after, BATCH.min(MOST - rotated));
+                    let input = (ctx.clone(), place, key_id.clone(), rows, self.sealer.clone(), self.now());
                     let turn = self
                         .store
-                        .write(input, |tx, (ctx, place, key_id, after, sealer, now)| {
-                            Box::pin(take_turn(tx, ctx, place, key_id, *after, sealer, *now))
+                        .write(input, |tx, (ctx, place, key_id, rows, sealer, now)| {
+                            Box::pin(take_turn(tx, ctx, place, key_id, *rows, sealer, *now))
                         })
                         .await?;
                     rotated += turn.rotated;
@@ -83,11 +84,11 @@ async fn take_turn(
     ctx: &Ctx,
     place: &'static Place,
     key_id: &str,
-    after: Uuid,
+    (after, most): (Uuid, u64),
     sealer: &Sealer,
     now: Instant,
 ) -> Result<Turn> {
-    let held = sealed::hold(tx, place, key_id, after, BATCH).await?;
+    let held = sealed::hold(tx, place, key_id, after, most).await?;
     let mut turn = Turn { last: held.last().map(|row| row.id), ..Turn::default() };
     let mut anew = Vec::with_capacity(held.len());
     for row in held {

@@ -130,7 +130,9 @@ fn what_is_missing_unknown_or_malformed_is_named_and_never_quoted() {
 
 #[test]
 fn a_base_url_is_required_of_wablas_refused_to_smtp_and_judged_for_all() {
-    let judged = |provider, given| base_url(provider, given, &Judge);
+    fn judged(provider: Provider, given: Option<&str>) -> Result<Option<String>> {
+        base_url(provider, given, &Judge)
+    }
     let taken = |provider, given: &str| judged(provider, Some(given)).unwrap().as_deref() == Some(given);
     assert!(taken(Provider::Midtrans, "https://proxy.example.com"));
     assert!(taken(Provider::Wablas, "https://solo.wablas.com"));
