@@ -1,5 +1,7 @@
 //! Partners' integrations: how they are managed, tried, called, told, and how they are.
 
+mod cleanup;
+mod command;
 mod encryption;
 mod manage;
 mod partners;

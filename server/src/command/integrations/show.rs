@@ -107,25 +107,25 @@ pub fn logs(listed: &v1::ListIntegrationLogsResponse) -> String {
 
 /// How an integration is.
 pub fn health(answer: &v1::GetIntegrationHealthResponse) -> String {
-    let json: serde_json::Value = serde_json::from_str(&to_json(answer)).unwrap_or_default();
-    let health = &json["health"];
-    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let mut facts =
-        vec![("status".to_owned(), text(&health["healthStatus"])), ("score".to_owned(), text(&health["healthScore"]))];
-    if let Some(metrics) = health["metrics"].as_object() {
-        facts.extend(metrics.iter().map(|(name, value)| (name.clone(), text(value))));
-    }
-    let mut shown: Vec<String> =
-        facts.iter().filter(|(_, value)| value != "null").map(|(name, value)| format!("{name:18} {value}")).collect();
-    for error in health["errorDistribution"].as_array().into_iter().flatten() {
-        shown.push(format!(
-            "{:18} {}",
-            "error",
-            lines(error.as_object().into_iter().flatten().map(|(_, value)| text(value))).replace('\n', " ")
-        ));
-    }
-    shown.extend(health["recommendations"].as_array().into_iter().flatten().map(text));
-    shown.join("\n")
+    let health = answer.health.clone().unwrap_or_default();
+    let metrics = health.metrics.clone().unwrap_or_default();
+    let or_none = |value: Option<String>| value.unwrap_or_default();
+    let last = health.last_test.clone().unwrap_or_default();
+    let last = last.tested_at.as_ref().map(|at| format!("{at}: {}", last.message.clone().unwrap_or_default()));
+    let mut facts = vec![
+        ("status", health.health_status().as_str_name().rsplit('_').next().unwrap_or_default().to_lowercase()),
+        ("score", or_none(health.health_score.map(|score| score.to_string()))),
+        ("requests", metrics.total_requests.to_string()),
+        ("succeeded", metrics.success_count.to_string()),
+        ("failed", metrics.failed_count.to_string()),
+        ("success rate", or_none(metrics.success_rate.map(|rate| format!("{rate} %")))),
+        ("uptime", or_none(metrics.uptime.map(|uptime| format!("{uptime} %")))),
+        ("answers in", or_none(metrics.avg_response_time.map(|millis| format!("{millis} ms")))),
+        ("last test", or_none(last)),
+    ];
+    facts
+        .extend(health.error_distribution.iter().map(|error| ("error", format!("{} × {}", error.count, error.r#type))));
+    lines([named(facts)].into_iter().chain(health.recommendations.iter().cloned()))
 }
 
 /// Values under their names; what is empty is left out.
