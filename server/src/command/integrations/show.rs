@@ -108,7 +108,7 @@ pub fn logs(listed: &v1::ListIntegrationLogsResponse) -> String {
 /// How an integration is.
 pub fn health(answer: &v1::GetIntegrationHealthResponse) -> String {
     let health = answer.health.clone().unwrap_or_default();
-    let metrics = health.metrics.clone().unwrap_or_default();
+    let metrics = health.metrics.unwrap_or_default();
     let or_none = |value: Option<String>| value.unwrap_or_default();
     let last = health.last_test.clone().unwrap_or_default();
     let last = last.tested_at.as_ref().map(|at| format!("{at}: {}", last.message.clone().unwrap_or_default()));
