@@ -81,6 +81,8 @@ pub struct Field {
     pub presence: bool,
     /// What is checked.
     pub rules: Rules,
+    /// Whether its value is a secret that no log may hold (`debug_redact`).
+    pub secret: bool,
 }
 
 /// How many values a field holds.

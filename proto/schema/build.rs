@@ -141,6 +141,7 @@ impl Builder {
             cardinality,
             presence: descriptor.supports_presence(),
             rules: said.unwrap_or_default(),
+            secret: flag(&descriptor.options(), "debug_redact"),
         }
     }
 

@@ -17,12 +17,13 @@ pub use upbridge_service::config::{Problems, Secret};
 use upbridge_service::config::{Reader, gather, is_placeholder};
 use upbridge_service::serve::Tls;
 
-use crate::delivery::Guard;
+use crate::delivery::{BaseUrl, Guard};
 use crate::domain::limit::{LimitRules, Quota};
 use crate::domain::webhook::WebhookRules;
 use crate::domain::{Keys, Rules};
 use crate::model::address::Networks;
 use crate::model::connection::{Deadlines, Providers};
+use crate::model::callback::PublicUrl;
 use crate::model::creatorup::CreatorUp;
 use crate::model::job::Backoff;
 use crate::model::seal::Sealer;
@@ -97,6 +98,8 @@ pub struct Config {
     pub creatorup: creatorup::CreatorUp,
     /// `CLEANUP_INTERVAL`, `CLEANUP_ARCHIVE_DIR` and `RETENTION_*`
     pub cleanup: retention::Cleanup,
+    /// `PUBLIC_URL`
+    pub public_url: PublicUrl,
     /// `WEBHOOK_SECRET`
     pub webhook_secret: Secret,
     /// `ENCRYPTION_KEY` and `ENCRYPTION_KEY_PREVIOUS`
@@ -167,6 +170,8 @@ impl Config {
             reader.problem::<()>("ADMIN_PASSWORD", "must not be a placeholder");
         }
         let directory = reader.text("LOG_DIR", "logs");
+        let tls = reader.tls("TLS_CERT_FILE", "TLS_KEY_FILE");
+        let public_url = public_url(&mut reader, (!production).then_some(if tls.is_some() { "https" } else { "http" }));
         let config = Config {
             environment,
             host,
@@ -180,7 +185,7 @@ impl Config {
             admin_email: reader.optional("ADMIN_EMAIL"),
             admin_password: admin_password.map(Secret::new),
             cors_origins: reader.origins("CORS_ORIGINS", ORIGINS),
-            tls: reader.tls("TLS_CERT_FILE", "TLS_KEY_FILE"),
+            tls,
             reflection: reader.flag("GRPC_REFLECTION", !production),
             body_limit_bytes: reader.number("BODY_LIMIT_BYTES", 1 << 20, 1 << 10, 64 << 20) as usize,
             request_timeout: reader.seconds("REQUEST_TIMEOUT_SECONDS", 30, 1, 3600),
@@ -205,6 +210,7 @@ impl Config {
             max_sync_retries: reader.number("MAX_SYNC_RETRIES", 3, 0, 100) as i32,
             creatorup: creatorup::read(&mut reader),
             cleanup: retention::read(&mut reader),
+            public_url,
             webhook_secret,
             sealer,
             webhooks,
@@ -260,6 +266,7 @@ impl Config {
             sealer: self.sealer.clone(),
             providers,
             outward: Arc::new(Guard::new(self.creatorup.allowed_networks.clone())),
+            public_url: self.public_url.clone(),
         }
     }
 }
@@ -278,6 +285,20 @@ fn limit(reader: &mut Reader<'_>, name: &str, default: &str) -> Option<Quota> {
     match Quota::parse(&reader.text(name, default)) {
         Some(quota) => quota,
         None => reader.problem(name, "must be <n>/second, <n>/minute, <n>/hour or off"),
+    }
+}
+
+/// Where the hub is for those outside; without a word of it, and with a scheme, wherever a request says.
+fn public_url(reader: &mut Reader<'_>, scheme: Option<&'static str>) -> PublicUrl {
+    let Some(text) = reader.optional("PUBLIC_URL") else {
+        return scheme.map_or(PublicUrl::Unknown, PublicUrl::OfRequest);
+    };
+    match BaseUrl::parse(&text) {
+        Some(url) => PublicUrl::Configured(url.to_string()),
+        None => reader.problem(
+            "PUBLIC_URL",
+            "must be an http or https address such as https://hub.example.com, without user, query and fragment",
+        ),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod alert;
 pub mod analytics;
 pub mod archive;
 pub mod audit;
+pub mod callback;
 pub mod connection;
 mod entity;
 pub mod integration;

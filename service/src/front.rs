@@ -1,10 +1,11 @@
 //! The one port: every request gets its id and the address it comes from, goes to gRPC or to HTTP by its content type,
 //! and leaves one line in the access log.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response, header};
 use tower::Service;
 use tracing::Instrument;
+use upbridge_proto::schema::Schema;
 use uuid::Uuid;
 
 use crate::access_log::{AccessLog, Line};
@@ -75,7 +77,7 @@ where
             at: Utc::now(),
             begun: Instant::now(),
             verb: request.method().clone(),
-            path: request.uri().path().to_owned(),
+            path: shown(request.uri().path()).into_owned(),
             ip,
             is_grpc,
         };
@@ -132,6 +134,33 @@ impl Seen {
     }
 }
 
+/// A path as a log may hold it: without what the contract calls a secret, whatever the verb and however it goes on.
+fn shown(path: &str) -> Cow<'_, str> {
+    static SECRETS: LazyLock<Vec<Vec<&'static str>>> = LazyLock::new(|| {
+        let mut found = Vec::new();
+        for method in Schema::get().all_methods() {
+            let input = &Schema::get().messages[method.input];
+            let is_secret = |segment: &str| {
+                let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+                name.and_then(|name| input.field_by_json(name)).is_some_and(|(_, field)| field.secret)
+            };
+            for binding in &method.bindings {
+                let segments: Vec<&str> = binding.template.split('/').collect();
+                found.extend(segments.iter().position(|segment| is_secret(segment)).map(|at| segments[..at].to_vec()));
+            }
+        }
+        found
+    });
+    let fits = |before: &&Vec<&str>| {
+        let mut segments = path.split('/');
+        before.iter().all(|known| segments.next().is_some_and(|segment| known.starts_with('{') || segment == *known))
+            && segments.next().is_some()
+    };
+    let Some(before) = SECRETS.iter().find(fits) else { return Cow::Borrowed(path) };
+    let kept: Vec<&str> = path.split('/').take(before.len()).collect();
+    Cow::Owned(format!("{}/***", kept.join("/")))
+}
+
 /// Where a request comes from: its peer, or whom a trusted proxy names.
 fn client_address(request: &Request<Body>, proxies: &Networks) -> Option<IpAddr> {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>()?.0.ip();
@@ -169,5 +198,20 @@ pub fn code_name(code: tonic::Code) -> &'static str {
         Unavailable => "UNAVAILABLE",
         DataLoss => "DATA_LOSS",
         Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_in_a_path_stays_out_of_the_log_whatever_is_done_with_it() {
+        for path in ["/api/webhooks/integrations/id/t0ken", "/api/webhooks/integrations/id/t0ken/more/t0ken"] {
+            assert_eq!(shown(path), "/api/webhooks/integrations/id/***");
+        }
+        for path in ["/api/webhooks/integrations/id", "/api/admin/users/42", "/", "", "/api/webhooks/integrations"] {
+            assert_eq!(shown(path), path);
+        }
     }
 }

@@ -246,7 +246,7 @@ fn decide(
 }
 
 /// Opens what an integration is sealed with.
-fn open(sealer: &Sealer, id: Uuid, sealed: &str) -> Result<Credentials> {
+pub(super) fn open(sealer: &Sealer, id: Uuid, sealed: &str) -> Result<Credentials> {
     let opened = sealer.open(CREDENTIALS, id, sealed).map_err(|why| {
         tracing::error!(integration_id = %id, %why, "the credentials of an integration cannot be decrypted");
         let message = "the integration's credentials cannot be decrypted; give them anew, or configure the key they are \

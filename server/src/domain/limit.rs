@@ -58,7 +58,8 @@ pub struct LimitRules {
     pub login: Option<Quota>,
     /// Calls of a user.
     pub user: Option<Quota>,
-    /// Webhooks of a source whose signature is good. From one address twice as many are looked at.
+    /// Webhooks of a source whose signature is good, and callbacks of an integration that are proved. From one address
+    /// twice as many are looked at.
     pub webhook: Option<Quota>,
 }
 
@@ -71,6 +72,7 @@ pub struct Limits {
     webhook_address: Option<Limiter<IpAddr>>,
     webhook_source: Option<Limiter<&'static str>>,
     connection_test: Option<Limiter<Uuid>>,
+    callback: Option<Limiter<Uuid>>,
     clock: DefaultClock,
 }
 
@@ -127,6 +129,7 @@ impl Limits {
             webhook_address: limiter(rules.webhook.map(Quota::doubled)),
             webhook_source: limiter(rules.webhook),
             connection_test: limiter(Some(CONNECTION_TESTS)),
+            callback: limiter(rules.webhook),
             clock: DefaultClock::default(),
         }
     }
@@ -136,8 +139,9 @@ impl Limits {
         match (principal, ip) {
             (Principal::User(signed_in), _) => self.count(&self.user, &signed_in.user.id),
             (Principal::Anonymous, Some(ip)) => self.count(&self.anonymous, &ip),
-            // A webhook is counted when its signature is looked at.
-            (Principal::Anonymous, None) | (Principal::Service | Principal::Webhook(_), _) => Ok(()),
+            // A webhook or a callback is counted when its proof is looked at.
+            (Principal::Anonymous, None) => Ok(()),
+            (Principal::Service | Principal::Webhook(_) | Principal::Provider(_), _) => Ok(()),
         }
     }
 
@@ -165,6 +169,11 @@ impl Limits {
         self.count(&self.connection_test, &integration_id)
     }
 
+    /// Counts a callback of an integration that is proved.
+    pub fn check_callback(&self, integration_id: Uuid) -> Result<()> {
+        self.count(&self.callback, &integration_id)
+    }
+
     /// Forgets keys that have used nothing lately.
     pub fn prune(&self) {
         prune(&self.anonymous);
@@ -173,6 +182,7 @@ impl Limits {
         prune(&self.user);
         prune(&self.webhook_address);
         prune(&self.connection_test);
+        prune(&self.callback);
     }
 
     fn count<K: Clone + Eq + Hash>(&self, limiter: &Option<Limiter<K>>, key: &K) -> Result<()> {

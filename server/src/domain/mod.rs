@@ -7,6 +7,7 @@ pub mod alert;
 pub mod analytics;
 pub mod bootstrap;
 mod cache;
+pub mod callback;
 pub mod cleanup;
 pub mod connection;
 pub mod hook;
@@ -37,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::model::connection::Providers;
+use crate::model::callback::PublicUrl;
 use crate::model::creatorup::CreatorUp;
 use crate::model::membership::{Membership, Plan};
 use crate::model::outward::Outward;
@@ -83,6 +85,8 @@ pub struct Rules {
     pub outward: Arc<dyn Outward>,
     /// Asks providers whether integrations work.
     pub providers: Arc<dyn Providers>,
+    /// Where the hub is for those outside.
+    pub public_url: PublicUrl,
 }
 
 /// The hub's domain: everything a door can ask for.
@@ -104,6 +108,7 @@ pub struct Hub {
     feed: activity::Feed,
     stopping: CancellationToken,
     webhooks: webhook::Webhooks,
+    callbacks: callback::Callbacks,
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) outward: Arc<dyn Outward>,
     providers: Arc<dyn Providers>,
@@ -142,6 +147,7 @@ impl Hub {
             usage: store.lane(ledger::UsageBatch { caches: caches.clone() }),
             accesses: store.lane(user_sync::AccessBatch { caches: caches.clone() }),
             webhooks: webhook::Webhooks::new(&store, rules.webhooks),
+            callbacks: callback::Callbacks::new(&store, rules.public_url),
             sealer: rules.sealer,
             outward: rules.outward,
             providers: rules.providers,

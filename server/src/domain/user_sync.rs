@@ -52,7 +52,7 @@ impl Hub {
             (Principal::User(_), Some(_)) => {
                 return Err(Error::invalid("token", "differs from the token in the Authorization header"));
             }
-            (Principal::Anonymous | Principal::Service | Principal::Webhook(_), Some(body)) => {
+            (_, Some(body)) => {
                 match self.verify(body).await {
                     Ok(signed_in) => {
                         let signed_in = Arc::new(signed_in);
@@ -66,7 +66,7 @@ impl Hub {
                     }
                 }
             }
-            (Principal::Anonymous | Principal::Service | Principal::Webhook(_), None) => {
+            (_, None) => {
                 return Err(Error::unauthenticated(
                     Reason::MissingCredentials,
                     "send the token as Bearer or in the body",

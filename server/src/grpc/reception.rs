@@ -12,9 +12,10 @@ use upbridge_service::grpc::{Rank, Reception};
 use super::auth::SESSION_COOKIE;
 use crate::domain::Hub;
 use crate::http::HttpCall;
+use crate::model::callback::{Callback, HEADERS};
 use crate::model::signature::Sent;
 use crate::model::user::Role;
-use crate::model::webhook::{Delivery, WebhookEvent};
+use crate::model::webhook::{Delivery, PROVIDER_CALLBACK, WebhookEvent};
 use crate::model::{Credential, Ctx, Error, Origin, Principal, Reason, Result};
 
 impl Reception for Hub {
@@ -27,6 +28,9 @@ impl Reception for Hub {
         request: &Parts,
     ) -> Result<Principal> {
         // Put there by the guard alone: what comes over a socket has no extensions.
+        if let Some(callback) = request.extensions.get::<Arc<Callback>>() {
+            return Ok(Principal::Provider(callback.clone()));
+        }
         let signed = request.extensions.get::<Arc<Delivery>>().cloned().map(Principal::Webhook);
         match credential {
             Some(credential) => {
@@ -57,7 +61,7 @@ impl Reception for Hub {
             Principal::User(signed_in) if signed_in.user.role == Role::Admin => Rank::Admin,
             Principal::User(_) => Rank::User,
             Principal::Service => Rank::Service,
-            Principal::Webhook(_) => Rank::Webhook,
+            Principal::Webhook(_) | Principal::Provider(_) => Rank::Webhook,
         }
     }
 
@@ -66,6 +70,7 @@ impl Reception for Hub {
             Principal::User(signed_in) => signed_in.user.id.to_string(),
             Principal::Service => "service".to_owned(),
             Principal::Webhook(_) => "webhook".to_owned(),
+            Principal::Provider(_) => "provider".to_owned(),
             Principal::Anonymous => String::new(),
         }
     }
@@ -80,6 +85,11 @@ impl Reception for Hub {
     }
 
     fn admit_webhook(&self, event: &str, ip: Option<IpAddr>, request: &mut Parts, body: &Bytes) -> Result<()> {
+        if event == PROVIDER_CALLBACK {
+            self.limits().check_webhook_address(ip)?;
+            request.extensions.insert(Arc::new(callback(request, body)));
+            return Ok(());
+        }
         let event = WebhookEvent::parse(event).ok_or_else(|| Error::internal("a webhook of an unknown event"))?;
         let headers = &request.headers;
         let sent = Sent::read(|name| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect());
@@ -96,6 +106,21 @@ impl Reception for Hub {
         if let Some(delivery) = request.get::<Arc<Delivery>>() {
             self.log_unreadable_webhook(delivery, ip, why).await;
         }
+    }
+}
+
+/// What is kept of a callback until it is known whose it is.
+fn callback(request: &Parts, body: &Bytes) -> Callback {
+    let values =
+        |name: &'static str| request.headers.get_all(name).iter().map(move |value| (name, value.as_bytes().to_vec()));
+    let target = request.uri.path_and_query().map_or_else(|| request.uri.path(), |target| target.as_str());
+    let host = text(&request.headers, "host").or(request.uri.authority().map(|authority| authority.as_str()));
+    Callback {
+        body: body.clone(),
+        headers: HEADERS.into_iter().flat_map(values).collect(),
+        target: target.to_owned(),
+        host: host.map(str::to_owned),
+        begun: std::time::Instant::now(),
     }
 }
 

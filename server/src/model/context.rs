@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::callback::Callback;
 use super::user::{Role, User};
 use super::webhook::Delivery;
 use super::{Error, Instant, Reason, Result};
@@ -20,6 +21,8 @@ pub enum Principal {
     Service,
     /// CreatorUp's server, by the signature of a webhook.
     Webhook(Arc<Delivery>),
+    /// Somebody who calls back and has yet to prove that they are an integration's provider.
+    Provider(Arc<Callback>),
 }
 
 /// A user with a good token.
@@ -68,7 +71,9 @@ impl Ctx {
             (Principal::Service | Principal::Webhook(_), None) => {
                 Err(Error::invalid(field, "is required when a service calls"))
             }
-            (Principal::Anonymous, _) => Err(Error::unauthenticated(Reason::MissingCredentials, "sign in first")),
+            (Principal::Anonymous | Principal::Provider(_), _) => {
+                Err(Error::unauthenticated(Reason::MissingCredentials, "sign in first"))
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod alert;
 pub mod analytics;
+pub mod callback;
 pub mod connection;
 pub mod context;
 pub mod creatorup;

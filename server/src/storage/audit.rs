@@ -27,6 +27,7 @@ pub async fn insert(tx: &mut WriteTx, ctx: &Ctx, entry: Entry, now: Instant) -> 
         Principal::User(signed_in) => ("user", Some(signed_in.user.id)),
         Principal::Service => ("service", None),
         Principal::Webhook(_) => ("webhook", None),
+        Principal::Provider(_) => ("provider", None),
     };
     let row = ActiveModel {
         id: Set(Uuid::now_v7()),

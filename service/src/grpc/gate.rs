@@ -27,7 +27,7 @@ use upbridge_proto::schema::{Method, Policy};
 
 use super::reception::{Rank, Reception};
 use super::status;
-use crate::http::Guard;
+use crate::http::{Guard, HttpCall};
 use crate::model::address::ClientAddress;
 use crate::model::{Credential, Error, Origin, Reason, RequestId, Result as Judged};
 use crate::telemetry::Meters;
@@ -177,7 +177,13 @@ impl<R: Reception> Gate<R> {
     }
 
     async fn identify(&self, method: &'static Method, request: &Parts) -> Judged<R::Principal> {
-        self.reception.identify(method, credential(request)?, request).await
+        let is_raw = method.policy.as_ref().is_some_and(|policy| policy.raw_body);
+        // Whoever sends bytes of their own has a proof of their own: what they put into our headers means nothing here.
+        let credential = match is_raw && request.extensions.get::<HttpCall>().is_some() {
+            true => None,
+            false => credential(request)?,
+        };
+        self.reception.identify(method, credential, request).await
     }
 }
 
@@ -242,6 +248,7 @@ fn allow(policy: &Policy, rank: Rank) -> Judged<()> {
         Rank::Anonymous => Err(Error::unauthenticated(
             Reason::MissingCredentials,
             match policy.webhook {
+                Some(_) if policy.raw_body => "this is taken over HTTP only: its proof is over the bytes of a body",
                 Some(_) => "send the API key as x-api-key; a signature is over the bytes of an HTTP body",
                 None => "send a token as Bearer, or an API key as x-api-key",
             },

@@ -8,6 +8,9 @@
 //! - `encode` prints the answer's bytes as JSON in the `casing` of the route family, `error` a refusal;
 //! - `openapi` describes all of it, `docs` shows the description to people.
 //!
+//! A body that is nothing the contract describes (`raw_body` in its policy) is not read: the guard keeps its bytes, and
+//! the rpc is asked with what the path holds.
+//!
 //! Guaranteed: a request means the same here as over gRPC, because it becomes the same bytes and passes the same
 //! gate, codec and service; nothing a caller sends is dropped or altered in silence; every answer under these
 //! paths is JSON of one shape. Not here: who may call, what a field may hold, deadlines, CORS. A request whose
@@ -244,10 +247,12 @@ fn message(
     body: &[u8],
 ) -> Result<Vec<u8>, Failure> {
     let method = endpoint.method;
+    // Of what the contract does not describe nothing is read; the guard has the bytes.
+    let is_raw = method.policy.as_ref().is_some_and(|policy| policy.raw_body);
     let input = decode::Input {
         variables: endpoint.decode(variables)?,
-        query,
-        body: body::members(&parts.headers, body)?,
+        query: if is_raw { "" } else { query },
+        body: if is_raw { Vec::new() } else { body::members(&parts.headers, body)? },
         takes_body: endpoint.binding.body,
         passes_unknown: method.policy.as_ref().is_some_and(|policy| policy.webhook.is_some()),
     };

@@ -94,7 +94,10 @@ fn operation(
     if !parameters.is_empty() {
         out["parameters"] = json!(parameters);
     }
-    if binding.body {
+    if is_raw(method) {
+        let any = json!({"description": "Whatever the caller sends, byte for byte.", "schema": {}});
+        out["requestBody"] = json!({"required": true, "content": {"*/*": any}});
+    } else if binding.body {
         out["requestBody"] = body(method, binding, casing, components);
     }
     let mut responses = Map::new();
@@ -105,6 +108,11 @@ fn operation(
     out["responses"] = Value::Object(responses);
     out["security"] = security(api, method.policy.as_ref(), &binding.template);
     out
+}
+
+/// Whether the body is nothing the contract describes.
+fn is_raw(method: &Method) -> bool {
+    method.policy.as_ref().is_some_and(|policy| policy.raw_body)
 }
 
 /// Indexes of the request fields that the path gives.
@@ -123,7 +131,8 @@ fn parameters(method: &Method, binding: &Binding, casing: Casing, components: &m
         out.push(json!({"name": name, "in": "path", "required": true, "description": description, "schema": schema}));
     }
     let given = in_path(method, binding);
-    let rest = input.fields.iter().enumerate().filter(|(index, _)| !binding.body && !given.contains(index));
+    let in_query = !binding.body && !is_raw(method);
+    let rest = input.fields.iter().enumerate().filter(|(index, _)| in_query && !given.contains(index));
     for (_, field) in rest {
         // A query carries single values and lists of them.
         if matches!(field.kind, Kind::Message(id) if Schema::get().messages[id].shape != Shape::Timestamp) {
@@ -198,6 +207,8 @@ fn may_answer(status: &str, method: &Method, binding: &Binding, comments: &Comme
         own.contains(word) || other.contains(word)
     };
     match status {
+        // Who proves nothing is told nothing, not even whether the thing exists.
+        "403" | "404" if is_raw(method) => false,
         "403" => method.policy.as_ref().is_some_and(|policy| !policy.public) || says("PERMISSION_DENIED"),
         "404" => binding.template.contains('{') || says("NOT_FOUND"),
         "409" => says("ALREADY_EXISTS") || says("ABORTED"),
@@ -220,7 +231,8 @@ fn security(api: &Api, policy: Option<&Policy>, template: &str) -> Value {
     if policy.service {
         out.push(json!({"serviceKey": []}));
     }
-    if policy.webhook.is_some() {
+    // A proof of the caller's own making is no scheme of ours.
+    if policy.webhook.is_some() && !policy.raw_body {
         out.push(json!({"webhookSignature": []}));
     }
     json!(out)

@@ -1,0 +1,76 @@
+//! Midtrans: a SHA-512 in the body over three of its members and the key. It does not cover the state itself, so a state
+//! counts as paid only together with the code that is covered.
+
+use chrono::{FixedOffset, NaiveDateTime, TimeZone, Utc};
+use sha2::{Digest, Sha512};
+
+use super::{Facts, Outcome, Reading, Refused, Unreadable, equal, key_of_parts, needed, object, text, word};
+use crate::model::Instant;
+use crate::model::failure::FailureClass;
+
+/// Times are Jakarta's, and do not say so.
+const UTC_OFFSET_SECONDS: i32 = 7 * 3600;
+
+/// Proves a notification with the key of the account.
+pub fn prove(key: &str, body: &[u8]) -> Result<(), Refused> {
+    let members = object(body).map_err(|_| "the body is no JSON object")?;
+    let signed = |name: &'static str| text(&members, name).ok_or("a member that is signed is not there as text");
+    let (order, code, amount) = (signed("order_id")?, signed("status_code")?, signed("gross_amount")?);
+    let given = text(&members, "signature_key").ok_or("there is no signature_key")?;
+    let mut digest = Sha512::new();
+    for part in [order, code, amount, key] {
+        digest.update(part);
+    }
+    equal(hex::encode(digest.finalize()).as_bytes(), given.as_bytes(), "the signature_key is wrong")
+}
+
+/// Reads a notification.
+pub fn read(body: &[u8]) -> Result<Reading, Unreadable> {
+    let members = object(body)?;
+    let order = needed(&members, "order_id")?;
+    let code = needed(&members, "status_code")?;
+    let status = needed(&members, "transaction_status")?;
+    let fraud = text(&members, "fraud_status");
+    let (transaction, refund) = (text(&members, "transaction_id"), word(&members, "refund_amount"));
+    let key = key_of_parts(&[order, transaction.unwrap_or(""), status, code, refund.as_deref().unwrap_or("")]);
+    let (outcome, doubt) = match outcome(status, fraud, code) {
+        Ok(outcome) => (outcome, None),
+        Err(doubt) => (Outcome::Other, Some((FailureClass::Garbage, doubt))),
+    };
+    let mut facts = Facts::default();
+    facts.add("orderId", Some(order));
+    facts.add("transactionId", transaction);
+    facts.add("status", outcome.status());
+    facts.add("providerStatus", Some(status));
+    facts.add("statusCode", Some(code));
+    facts.add("fraudStatus", fraud);
+    facts.add("paymentType", text(&members, "payment_type"));
+    facts.add("amount", text(&members, "gross_amount"));
+    facts.add("refundAmount", refund);
+    facts.add("currency", text(&members, "currency"));
+    let at = text(&members, "settlement_time").or(text(&members, "transaction_time")).and_then(instant);
+    Ok(Reading { key, outcome, doubt, facts, at })
+}
+
+/// What a state means. Case does not matter: Midtrans itself writes some in capitals.
+pub fn outcome(status: &str, fraud: Option<&str>, code: &str) -> Result<Outcome, &'static str> {
+    let (status, fraud) = (status.to_ascii_lowercase(), fraud.map(str::to_ascii_lowercase));
+    match (status.as_str(), fraud.as_deref()) {
+        ("capture" | "settlement", None | Some("accept")) if code == "200" => Ok(Outcome::PaymentSuccess),
+        ("capture" | "settlement", None | Some("accept")) => {
+            Err("status_code, which is signed, does not bear out transaction_status, which is not")
+        }
+        ("capture" | "settlement", Some("challenge")) => Ok(Outcome::PaymentPending),
+        ("capture" | "settlement", Some("deny")) => Ok(Outcome::PaymentFailed),
+        ("pending" | "authorize", _) => Ok(Outcome::PaymentPending),
+        ("deny" | "cancel" | "expire" | "failure", _) => Ok(Outcome::PaymentFailed),
+        ("refund" | "partial_refund" | "chargeback" | "partial_chargeback", _) => Ok(Outcome::Refunded),
+        _ => Err("transaction_status and fraud_status are none the hub knows"),
+    }
+}
+
+fn instant(text: &str) -> Option<Instant> {
+    let local = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").ok()?;
+    let zone = FixedOffset::east_opt(UTC_OFFSET_SECONDS)?;
+    Some(zone.from_local_datetime(&local).single()?.with_timezone(&Utc))
+}

@@ -1,0 +1,185 @@
+//! Callbacks of providers: the ledger that tells a repeated one, and their entries in the log of webhooks.
+
+use std::collections::HashMap;
+
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, TryGetable,
+};
+use uuid::Uuid;
+
+use super::entity::partner_integration::{Column, Entity};
+use super::rows::Rows;
+use super::{WriteTx, asked};
+use crate::model::integration::{Integration, PartnerStatus, Provider};
+use crate::model::tally::Metric;
+use crate::model::webhook::{PROVIDER_CALLBACK, WebhookStatus};
+use crate::model::{Instant, Json, Result};
+
+/// A callback to be entered: what tells it from others, and the log entry it would have.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// The integration.
+    pub integration_id: Uuid,
+    /// What tells it from every other of the integration.
+    pub key: &'a str,
+    /// Its log entry.
+    pub log_id: Uuid,
+    /// When it came.
+    pub at: Instant,
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// It is new.
+    New,
+    /// It was there, with this log entry.
+    Known(Uuid),
+    /// The integration is gone.
+    Nowhere,
+}
+
+/// Enters callbacks into the ledger. A key of an integration may be given once.
+pub async fn enter(tx: &mut WriteTx, entries: &[Entry<'_>]) -> Result<Vec<Entered>> {
+    const COLUMNS: &[&str] = &["integration_id", "callback_key", "log_id", "received_at"];
+    const ENTER: &str = "INSERT INTO integration_receipts (integration_id, callback_key, log_id, received_at) \
+                         SELECT receipt.integration_id, receipt.callback_key, receipt.log_id, receipt.received_at \
+                         FROM receipt JOIN partner_integrations ON partner_integrations.id = receipt.integration_id \
+                         WHERE true ON CONFLICT (callback_key, integration_id) DO NOTHING RETURNING log_id";
+    if entries.is_empty() {
+        return Ok(Vec::new());
+    }
+    // In the order of the keys, so that two hubs never wait for each other.
+    let mut sorted: Vec<&Entry<'_>> = entries.iter().collect();
+    sorted.sort_unstable_by_key(|entry| (entry.key, entry.integration_id));
+    let mut rows = Rows::new(COLUMNS, entries.len());
+    for entry in sorted {
+        rows.uuid(entry.integration_id).text(entry.key).uuid(entry.log_id).time(entry.at);
+    }
+    let dialect = tx.dialect();
+    let entered = asked(rows.query(tx.connection(), dialect, "receipt", ENTER)).await?;
+    let new: std::collections::HashSet<Uuid> =
+        entered.iter().map(|row| column(row, "log_id")).collect::<Result<_>>()?;
+    let old: Vec<&Entry<'_>> = entries.iter().filter(|entry| !new.contains(&entry.log_id)).collect();
+    let known = find(tx, &old).await?;
+    let standing = |entry: &Entry<'_>| {
+        if new.contains(&entry.log_id) {
+            return Entered::New;
+        }
+        let known = known.get(&(entry.integration_id, entry.key.to_owned()));
+        known.map_or(Entered::Nowhere, |log_id| Entered::Known(*log_id))
+    };
+    Ok(entries.iter().map(standing).collect())
+}
+
+async fn find(tx: &WriteTx, entries: &[&Entry<'_>]) -> Result<HashMap<(Uuid, String), Uuid>> {
+    const FIND: &str = "SELECT receipts.integration_id, receipts.callback_key, receipts.log_id FROM wanted \
+                        JOIN integration_receipts AS receipts ON receipts.callback_key = wanted.callback_key \
+                        AND receipts.integration_id = wanted.integration_id";
+    if entries.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut rows = Rows::new(&["integration_id", "callback_key"], entries.len());
+    for entry in entries {
+        rows.uuid(entry.integration_id).text(entry.key);
+    }
+    let found = asked(rows.query(tx.reader(), tx.dialect(), "wanted", FIND)).await?;
+    let known = |row: &QueryResult| {
+        Ok(((column(row, "integration_id")?, column(row, "callback_key")?), column(row, "log_id")?))
+    };
+    found.iter().map(known).collect()
+}
+
+/// A callback in the log of webhooks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WebhookEntry {
+    /// That of its entry in the integration's log, when it has one.
+    pub id: Uuid,
+    /// Whose it is; none when it named no integration there is.
+    pub provider: Option<Provider>,
+    /// What was kept of it.
+    pub payload: Option<Json>,
+    /// What it became.
+    pub response: Option<Json>,
+    /// Why it was refused; nothing when it was taken.
+    pub error: Option<String>,
+    /// Where it came from; may be empty.
+    pub ip: String,
+    /// When it came.
+    pub at: Instant,
+}
+
+/// Writes callbacks into the log of webhooks, which has whatever came in from anybody.
+pub async fn log(tx: &mut WriteTx, entries: &[&WebhookEntry]) -> Result<()> {
+    const COLUMNS: &[&str] = &[
+        "id",
+        "source",
+        "event_type",
+        "payload",
+        "status",
+        "response",
+        "error_message",
+        "ip_address",
+        "processed_at",
+        "created_at",
+    ];
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Rows::new(COLUMNS, entries.len());
+    for entry in entries {
+        let status = if entry.error.is_none() { WebhookStatus::Processed } else { WebhookStatus::Failed };
+        let source = entry.provider.map_or("provider", Provider::as_str);
+        rows.uuid(entry.id).text(source).text(PROVIDER_CALLBACK).json(entry.payload.clone()).text(status.as_str());
+        rows.json(entry.response.clone())
+            .text_or_null(entry.error.clone())
+            .text(&entry.ip)
+            .time(entry.at)
+            .time(entry.at);
+        tx.tally(Metric::Webhooks, &format!("{PROVIDER_CALLBACK}.{}", status.as_str()), entry.at, 1, 0);
+    }
+    let dialect = tx.dialect();
+    asked(rows.insert(tx.connection(), dialect, "webhook_logs", "")).await
+}
+
+/// Whether a partner's integrations are at work.
+pub async fn is_partner_active<C: ConnectionTrait>(connection: &C, partner_id: Uuid) -> Result<bool> {
+    let query = Query::select()
+        .column("status")
+        .from("partners")
+        .and_where(Expr::col("id").eq(partner_id))
+        .and_where(Expr::col("status").eq(PartnerStatus::Active.as_str()))
+        .to_owned();
+    Ok(asked(connection.query_one(&query)).await?.is_some())
+}
+
+/// Integrations at a provider that are at work, whose partners are, with their sealed credentials: the oldest, and at
+/// most so many.
+pub async fn list_active<C: ConnectionTrait>(
+    connection: &C,
+    provider: Provider,
+    limit: u64,
+) -> Result<Vec<(Integration, String)>> {
+    let active_partners = Query::select()
+        .column("id")
+        .from("partners")
+        .and_where(Expr::col("status").eq(PartnerStatus::Active.as_str()))
+        .to_owned();
+    let query = Entity::find()
+        .filter(Column::Provider.eq(provider.as_str()))
+        .filter(Column::IsActive.eq(true))
+        .filter(Column::PartnerId.in_subquery(active_partners))
+        .order_by_asc(Column::Id)
+        .limit(limit);
+    let opened = |mut row: super::entity::partner_integration::Model| {
+        let sealed = std::mem::take(&mut row.credentials);
+        Ok((Integration::try_from(row)?, sealed))
+    };
+    asked(query.all(connection)).await?.into_iter().map(opened).collect()
+}
+
+fn column<T: TryGetable>(row: &QueryResult, name: &str) -> Result<T> {
+    let read: Result<T, DbErr> = row.try_get("", name);
+    read.map_err(super::fault)
+}
