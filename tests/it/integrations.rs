@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod command;
+mod callbacks;
 mod encryption;
 mod manage;
 mod partners;
