@@ -53,7 +53,11 @@ async fn a_hub_that_is_killed_has_stored_what_it_answered_and_takes_the_rest_onc
             assert_eq!(code, 200, "{answer}");
             let event = answer["data"]["event_id"].as_str().expect("a receipt").to_owned();
             if let Some(receipt) = receipts.get(at) {
-                assert_eq!((&event, &answer["data"]["duplicate"]), (receipt, &json!(true)), "what was answered is there");
+                assert_eq!(
+                    (&event, &answer["data"]["duplicate"]),
+                    (receipt, &json!(true)),
+                    "what was answered is there"
+                );
             }
             all.insert(event);
         }

@@ -82,7 +82,8 @@ async fn of_many_that_prove_nothing_only_some_are_logged() {
         assert_eq!(send(&hub, &call.path(id), &Vec::new(), "{}").await.0, 401);
     }
     deliver(&hub, &call.path(id), &xendit("", b""), call.body.clone()).await;
-    eventually("refusals are logged", async || rows(&hub.database, "webhook_logs WHERE status = 'failed'").await >= 60).await;
+    eventually("refusals are logged", async || rows(&hub.database, "webhook_logs WHERE status = 'failed'").await >= 60)
+        .await;
     assert!(rows(&hub.database, "webhook_logs WHERE status = 'failed'").await < 70);
 }
 
@@ -185,7 +186,7 @@ async fn an_integration_without_its_secret_and_one_of_another_environment_believ
     assert_eq!(rows(&hub.database, doubted).await, 1);
     // Five minutes are what a signature is good for.
     let signed = stripe(&path, b"{}");
-    hub.clock.advance(std::time::Duration::from_secs(301));
+    hub.clock.advance(chrono::TimeDelta::seconds(301));
     assert_eq!(send(&hub, &path, &signed, "{}").await.0, 401);
 }
 

@@ -21,16 +21,34 @@ async fn a_callback_of_every_provider_is_stored_once_and_told() {
         assert_eq!(first["duplicate"], false, "{}", call.provider);
         for _ in 0..2 {
             let again = deliver(&hub, &path, &headers, call.body.clone()).await;
-            assert_eq!((&again["event_id"], &again["duplicate"]), (&first["event_id"], &json!(true)), "{}", call.provider);
+            assert_eq!(
+                (&again["event_id"], &again["duplicate"]),
+                (&first["event_id"], &json!(true)),
+                "{}",
+                call.provider
+            );
         }
-        let of = |what: &str| format!("integration_logs WHERE action = '{what}' AND CAST(response_data AS TEXT) LIKE '%{}%'", call.event);
+        let of = |what: &str| {
+            format!("integration_logs WHERE action = '{what}' AND CAST(response_data AS TEXT) LIKE '%{}%'", call.event)
+        };
         assert_eq!(rows(&hub.database, &of("webhook")).await, 1, "{}", call.provider);
-        let taken = format!("webhook_logs WHERE source = '{}' AND status = 'processed' AND event_type = 'provider-callback'", call.provider);
+        let taken = format!(
+            "webhook_logs WHERE source = '{}' AND status = 'processed' AND event_type = 'provider-callback'",
+            call.provider
+        );
         assert_eq!(rows(&hub.database, &taken).await, 1, "{}", call.provider);
     }
     assert_eq!(rows(&hub.database, "integration_receipts").await, 7);
-    assert_eq!(rows(&hub.database, "integration_logs WHERE action = 'webhook' AND status = 'success' AND duration IS NOT NULL").await, 7);
-    let states = hub.database.texts("SELECT status FROM integration_logs WHERE action = 'transaction' ORDER BY id").await;
+    assert_eq!(
+        rows(
+            &hub.database,
+            "integration_logs WHERE action = 'webhook' AND status = 'success' AND duration IS NOT NULL"
+        )
+        .await,
+        7
+    );
+    let states =
+        hub.database.texts("SELECT status FROM integration_logs WHERE action = 'transaction' ORDER BY id").await;
     assert_eq!(states, ["success", "failed", "pending", "success", "success", "failed", "failed"]);
     let counted = "SELECT CAST(SUM(count) AS BIGINT) FROM integration_counts WHERE span = 'total'";
     assert_eq!(hub.database.count(counted).await, 14, "what is logged is counted");
@@ -51,7 +69,10 @@ async fn nothing_that_is_kept_holds_a_secret_or_a_persons_number() {
         let _ = send(&hub, &format!("{path}/more"), &headers, "").await;
         let _ = send(&hub, &format!("{path}0"), &headers, "").await;
     }
-    eventually("the access log is written", async || files(&hub.database.directory.path().join("logs")).matches("HandleProviderCallback").count() >= 14).await;
+    eventually("the access log is written", async || {
+        files(&hub.database.directory.path().join("logs")).matches("HandleProviderCallback").count() >= 14
+    })
+    .await;
     let kept = everything_kept(&hub).await;
     assert!(kept.contains("LMS-INV-0001") && kept.contains("/***"), "{kept}");
     for secret in [
@@ -88,7 +109,8 @@ async fn many_of_the_same_at_once_are_stored_once() {
         receipts.push(sent.await.unwrap());
     }
     assert_eq!(receipts.iter().filter(|receipt| receipt["duplicate"] == false).count(), 4);
-    let ids: std::collections::BTreeSet<String> = receipts.iter().map(|receipt| receipt["event_id"].to_string()).collect();
+    let ids: std::collections::BTreeSet<String> =
+        receipts.iter().map(|receipt| receipt["event_id"].to_string()).collect();
     assert_eq!(ids.len(), 4);
     for table in ["integration_receipts", "webhook_logs", "integration_logs WHERE action = 'transaction'"] {
         assert_eq!(rows(&hub.database, table).await, 4, "{table}");
@@ -110,7 +132,11 @@ async fn a_notification_of_midtrans_finds_whose_it_is_by_its_key() {
         let receipt = deliver(&hub, MIDTRANS, &json_only("", b""), body.clone()).await;
         assert_eq!(receipt.as_object().unwrap().keys().collect::<Vec<_>>(), ["received", "eventId", "duplicate"]);
         let own = deliver(&hub, &format!("/api/webhooks/integrations/{}", ids[place]), &json_only("", b""), body).await;
-        assert_eq!((&own["event_id"], &own["duplicate"]), (&receipt["eventId"], &json!(true)), "one ledger for both paths");
+        assert_eq!(
+            (&own["event_id"], &own["duplicate"]),
+            (&receipt["eventId"], &json!(true)),
+            "one ledger for both paths"
+        );
     }
     for key in ["key-three", "key-five"] {
         let body = midtrans_signed("LMS-1", "settlement", "200", key);
@@ -125,14 +151,18 @@ async fn a_payment_that_goes_on_is_another_callback_and_a_refund_tells_nobody() 
     let hub = start().await;
     let call = &calls()[0];
     let id = Wanted::at(call.provider, call.credentials.clone()).add(&hub.database).await;
-    for (status, code) in [("pending", "201"), ("settlement", "200"), ("refund", "200"), ("settlement", "201"), ("novel", "200")] {
+    for (status, code) in
+        [("pending", "201"), ("settlement", "200"), ("refund", "200"), ("settlement", "201"), ("novel", "200")]
+    {
         let receipt = deliver(&hub, &call.path(id), &json_only("", b""), midtrans_body("LMS-9", status, code)).await;
         assert_eq!(receipt["duplicate"], false, "{status} {code}");
     }
     let told = "SELECT CAST(response_data AS TEXT) FROM integration_logs WHERE response_data IS NOT NULL ORDER BY id";
-    let told: Vec<Value> = hub.database.texts(told).await.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    let told: Vec<Value> =
+        hub.database.texts(told).await.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
     assert_eq!(told, [json!({"event": "payment.pending"}), json!({"event": "payment.success"})]);
-    let states = hub.database.texts("SELECT status FROM integration_logs WHERE action = 'transaction' ORDER BY id").await;
+    let states =
+        hub.database.texts("SELECT status FROM integration_logs WHERE action = 'transaction' ORDER BY id").await;
     assert_eq!(states, ["pending", "success", "success"], "a refund is a transaction too");
     // A state that the signed code does not bear out, and one nobody knows: kept, and not believed.
     let doubted = "integration_logs WHERE action = 'webhook' AND status = 'failed' AND CAST(error_details AS TEXT) LIKE '%invalid_answer%'";
@@ -156,7 +186,8 @@ async fn a_twilio_that_is_not_told_where_the_hub_is_signs_the_host_it_asked_for(
     ];
     let receipt = deliver(&hub, &path, &headers, "MessageStatus=sent&MessageSid=SM1").await;
     assert_eq!(receipt["duplicate"], false);
-    let (code, _) = send(&hub, &path.replace("lang=id", "lang=en"), &headers, "MessageStatus=sent&MessageSid=SM1").await;
+    let (code, _) =
+        send(&hub, &path.replace("lang=id", "lang=en"), &headers, "MessageStatus=sent&MessageSid=SM1").await;
     assert_eq!(code, 401, "the query is signed");
 }
 
