@@ -265,7 +265,13 @@ impl Hub {
         }
     }
 
-    /// What became of a webhook.
+    /// What became of a webhook of CreatorUp's; those of others are none of its business.
+    pub async fn get_webhook_receipt(&self, id: Uuid) -> Result<WebhookLog> {
+        let log = self.get_webhook_log(id).await?;
+        if log.source == CREATORUP { Ok(log) } else { Err(Error::NotFound { what: "webhook" }) }
+    }
+
+    /// A webhook as it was logged.
     pub async fn get_webhook_log(&self, id: Uuid) -> Result<WebhookLog> {
         storage::webhook::find(self.store.read(), id).await?.ok_or(Error::NotFound { what: "webhook" })
     }

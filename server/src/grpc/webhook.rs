@@ -63,7 +63,7 @@ impl WebhookService for Door {
     ) -> Result<Response<GetWebhookReceiptResponse>, Status> {
         let (_, message) = convert::open(request)?;
         let id = convert::uuid(&message.event_id, "event_id").map_err(status)?;
-        let log = self.hub.get_webhook_log(id).await.map_err(status)?;
+        let log = self.hub.get_webhook_receipt(id).await.map_err(status)?;
         Ok(Response::new(GetWebhookReceiptResponse {
             event_id: log.id.to_string(),
             event_type: log.event_type,

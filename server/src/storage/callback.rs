@@ -43,10 +43,11 @@ pub enum Entered {
 /// Enters callbacks into the ledger. A key of an integration may be given once.
 pub async fn enter(tx: &mut WriteTx, entries: &[Entry<'_>]) -> Result<Vec<Entered>> {
     const COLUMNS: &[&str] = &["integration_id", "callback_key", "log_id", "received_at"];
+    // A subquery, and no join, keeps the order of the rows and looks each integration up.
     const ENTER: &str = "INSERT INTO integration_receipts (integration_id, callback_key, log_id, received_at) \
-                         SELECT receipt.integration_id, receipt.callback_key, receipt.log_id, receipt.received_at \
-                         FROM receipt JOIN partner_integrations ON partner_integrations.id = receipt.integration_id \
-                         WHERE true ON CONFLICT (callback_key, integration_id) DO NOTHING RETURNING log_id";
+                         SELECT integration_id, callback_key, log_id, received_at FROM receipt \
+                         WHERE (SELECT id FROM partner_integrations WHERE id = receipt.integration_id) IS NOT NULL \
+                         ON CONFLICT (callback_key, integration_id) DO NOTHING RETURNING log_id";
     if entries.is_empty() {
         return Ok(Vec::new());
     }
@@ -74,9 +75,10 @@ pub async fn enter(tx: &mut WriteTx, entries: &[Entry<'_>]) -> Result<Vec<Entere
 }
 
 async fn find(tx: &WriteTx, entries: &[&Entry<'_>]) -> Result<HashMap<(Uuid, String), Uuid>> {
-    const FIND: &str = "SELECT receipts.integration_id, receipts.callback_key, receipts.log_id FROM wanted \
-                        JOIN integration_receipts AS receipts ON receipts.callback_key = wanted.callback_key \
-                        AND receipts.integration_id = wanted.integration_id";
+    // Each is looked up by its key, however few there were when the plan was made.
+    const FIND: &str = "SELECT integration_id, callback_key, (SELECT receipts.log_id FROM integration_receipts AS receipts \
+                        WHERE receipts.callback_key = wanted.callback_key \
+                        AND receipts.integration_id = wanted.integration_id) AS log_id FROM wanted";
     if entries.is_empty() {
         return Ok(HashMap::new());
     }
@@ -85,10 +87,13 @@ async fn find(tx: &WriteTx, entries: &[&Entry<'_>]) -> Result<HashMap<(Uuid, Str
         rows.uuid(entry.integration_id).text(entry.key);
     }
     let found = asked(rows.query(tx.reader(), tx.dialect(), "wanted", FIND)).await?;
-    let known = |row: &QueryResult| {
-        Ok(((column(row, "integration_id")?, column(row, "callback_key")?), column(row, "log_id")?))
-    };
-    found.iter().map(known).collect()
+    let mut known = HashMap::with_capacity(found.len());
+    for row in &found {
+        if let Some(log_id) = column(row, "log_id")? {
+            known.insert((column(row, "integration_id")?, column(row, "callback_key")?), log_id);
+        }
+    }
+    Ok(known)
 }
 
 /// A callback in the log of webhooks.

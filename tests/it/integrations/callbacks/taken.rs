@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use upbridge_client::{Code, v1};
 
 use super::*;
-use crate::harness::eventually;
+use crate::harness::{eventually, refusal};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callback_of_every_provider_is_stored_once_and_told() {
     let hub = start().await;
+    let (admin, service) = (hub.admin().await, hub.service().await);
     for call in calls() {
         let id = Wanted::at(call.provider, call.credentials.clone()).add(&hub.database).await;
         let path = call.path(id);
@@ -37,6 +39,12 @@ async fn a_callback_of_every_provider_is_stored_once_and_told() {
             call.provider
         );
         assert_eq!(rows(&hub.database, &taken).await, 1, "{}", call.provider);
+        // An administrator finds it in the log of webhooks; CreatorUp asks about its own.
+        let id = || first["event_id"].as_str().unwrap().to_owned();
+        let log = admin.webhooks().get_webhook_log(v1::GetWebhookLogRequest { log_id: id() }).await.unwrap();
+        assert_eq!(log.into_inner().log.unwrap().source, call.provider);
+        let asked = service.webhooks().get_webhook_receipt(v1::GetWebhookReceiptRequest { event_id: id() }).await;
+        assert_eq!(refusal(asked).0, Code::NotFound);
     }
     assert_eq!(rows(&hub.database, "integration_receipts").await, 7);
     assert_eq!(
