@@ -37,8 +37,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::model::connection::Providers;
 use crate::model::callback::PublicUrl;
+use crate::model::connection::Providers;
 use crate::model::creatorup::CreatorUp;
 use crate::model::membership::{Membership, Plan};
 use crate::model::outward::Outward;
