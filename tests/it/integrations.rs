@@ -1,8 +1,8 @@
 //! Partners' integrations: how they are managed, tried, called, told, and how they are.
 
+mod callbacks;
 mod cleanup;
 mod command;
-mod callbacks;
 mod encryption;
 mod manage;
 mod partners;
