@@ -47,6 +47,7 @@ impl MigrationTrait for Migration {
                 "CREATE INDEX webhook_deliveries_due ON webhook_deliveries (webhook_id, priority, next_attempt_at, id) \
                  WHERE status = 'pending'",
                 "CREATE INDEX webhook_deliveries_by_age ON webhook_deliveries (finished_at) WHERE finished_at IS NOT NULL",
+                "CREATE INDEX webhook_deliveries_held ON webhook_deliveries (webhook_id, id) WHERE status = 'held'",
                 "CREATE INDEX webhook_deliveries_missed ON webhook_deliveries (webhook_id, id) \
                  WHERE status IN ('held', 'failed')",
             ],
@@ -97,8 +98,9 @@ fn integration_logs(manager: &SchemaManager<'_>) -> TableCreateStatement {
 }
 
 /// How many entries there are of each kind in each minute, hour and day, and ever: what statistics and health are
-/// answered from, whatever the length of the history. `timed` entries took `millis` together. A shard is a writer, so
-/// that two of them do not wait for one row.
+/// answered from, whatever the length of the history. `timed` entries took `millis` together. `minutes` has a bit for
+/// each minute of an hour in which there was one, and is 0 in other spans: so uptime is known to the minute, and no
+/// minute has to be read for it. A shard is a writer, so that two of them do not wait for one row.
 fn integration_counts() -> TableCreateStatement {
     let number = |name: &'static str| ColumnDef::new(name).big_integer().not_null().default(0).take();
     Table::create()
@@ -113,6 +115,7 @@ fn integration_counts() -> TableCreateStatement {
         .col(number("count"))
         .col(number("timed"))
         .col(number("millis"))
+        .col(number("minutes"))
         .primary_key(
             Index::create()
                 .col("integration_id")

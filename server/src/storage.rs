@@ -13,6 +13,8 @@ pub mod callback;
 pub mod connection;
 mod entity;
 pub mod integration;
+pub mod integration_count;
+pub mod integration_health;
 pub mod integration_log;
 pub mod partner;
 pub mod plan;

@@ -13,6 +13,8 @@ pub mod connection;
 pub mod hook;
 pub mod housekeeping;
 pub mod integration;
+mod integration_health;
+mod integration_log;
 mod ledger;
 pub mod limit;
 pub mod membership;

@@ -1,5 +1,7 @@
 //! IntegrationService.
 
+mod health;
+mod log;
 mod test;
 
 use tonic::{Request, Response, Status};
@@ -102,16 +104,16 @@ impl IntegrationService for Door {
 
     async fn list_integration_logs(
         &self,
-        _: Request<ListIntegrationLogsRequest>,
+        request: Request<ListIntegrationLogsRequest>,
     ) -> Result<Response<ListIntegrationLogsResponse>, Status> {
-        Err(Status::unimplemented("unbuilt"))
+        log::list(self, request).await
     }
 
     async fn get_integration_health(
         &self,
-        _: Request<GetIntegrationHealthRequest>,
+        request: Request<GetIntegrationHealthRequest>,
     ) -> Result<Response<GetIntegrationHealthResponse>, Status> {
-        Err(Status::unimplemented("unbuilt"))
+        health::get(self, request).await
     }
 
     async fn rotate_encryption(

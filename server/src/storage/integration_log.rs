@@ -1,16 +1,21 @@
 //! What happened to integrations, with the counts that statistics and health are answered from. An entry and its count
 //! commit together; both are written as sets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::dialect::Dialect;
+use super::entity::integration_log::{Column, Entity, Model};
+use super::row::word;
 use super::rows::Rows;
-use super::{WriteTx, asked};
-use crate::model::Result;
+use super::{WriteTx, asked, fault};
 use crate::model::integration::{Action, LogStatus, NewLog};
+use crate::model::integration_log::{LogEntry, LogFilter};
 use crate::model::tally::Span;
+use crate::model::{Error, Instant, Result};
 
 /// The buckets an entry is counted in.
 pub const SPANS: &[Span] = &[Span::Minute, Span::Hour, Span::Day, Span::Total];
@@ -33,8 +38,19 @@ const COLUMNS: &[&str] = &[
     "updated_at",
 ];
 
-const COUNT_COLUMNS: &[&str] =
-    &["integration_id", "span", "starts_at", "action", "status", "error_class", "shard", "count", "timed", "millis"];
+const COUNT_COLUMNS: &[&str] = &[
+    "integration_id",
+    "span",
+    "starts_at",
+    "action",
+    "status",
+    "error_class",
+    "shard",
+    "count",
+    "timed",
+    "millis",
+    "minutes",
+];
 
 /// Writes entries down and counts them.
 pub async fn record(tx: &mut WriteTx, logs: &[NewLog]) -> Result<()> {
@@ -69,7 +85,7 @@ fn error_details(log: &NewLog) -> Option<Value> {
 /// Adds entries to the counts. In the order of the keys, so that two transactions never wait for each other in a circle.
 async fn count(tx: &mut WriteTx, logs: &[NewLog]) -> Result<()> {
     type Key = (Uuid, Span, i64, Action, LogStatus, &'static str);
-    let mut counts: BTreeMap<Key, (i64, i64, i64)> = BTreeMap::new();
+    let mut counts: BTreeMap<Key, (i64, i64, i64, i64)> = BTreeMap::new();
     for log in logs {
         let class = log.class.map_or("", |class| class.as_str());
         for span in SPANS {
@@ -78,17 +94,90 @@ async fn count(tx: &mut WriteTx, logs: &[NewLog]) -> Result<()> {
             sum.0 += 1;
             sum.1 += i64::from(log.duration.is_some());
             sum.2 += i64::from(log.duration.unwrap_or(0));
+            if *span == Span::Hour {
+                sum.3 |= minute_bit(log.at);
+            }
         }
     }
     let shard = tx.shard();
     let mut rows = Rows::new(COUNT_COLUMNS, counts.len());
-    for ((integration_id, span, starts_at, action, status, class), (count, timed, millis)) in counts {
+    for ((integration_id, span, starts_at, action, status, class), (count, timed, millis, minutes)) in counts {
         rows.uuid(integration_id).text(span.as_str()).bigint(starts_at).text(action.as_str()).text(status.as_str());
-        rows.text(class).int(shard).bigint(count).bigint(timed).bigint(millis);
+        rows.text(class).int(shard).bigint(count).bigint(timed).bigint(millis).bigint(minutes);
     }
     let add = "ON CONFLICT (integration_id, span, starts_at, action, status, error_class, shard) DO UPDATE SET \
                count = integration_counts.count + excluded.count, timed = integration_counts.timed + excluded.timed, \
-               millis = integration_counts.millis + excluded.millis";
+               millis = integration_counts.millis + excluded.millis, \
+               minutes = integration_counts.minutes | excluded.minutes";
     let dialect = tx.dialect();
     asked(rows.insert(tx.connection(), dialect, "integration_counts", add)).await
+}
+
+/// The bit of a minute within its hour.
+fn minute_bit(at: Instant) -> i64 {
+    1 << (at.timestamp().rem_euclid(3_600) / 60)
+}
+
+/// Entries the filter lets through, newest first, after so many of them: their ids by an index, then the rows.
+pub async fn page<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    integration_id: Uuid,
+    filter: &LogFilter,
+    (offset, size): (i64, u32),
+) -> Result<Vec<LogEntry>> {
+    let mut values = vec![integration_id.into()];
+    let mut sql = "SELECT id FROM integration_logs WHERE integration_id = $1".to_owned();
+    // Literals and not bound values: only so does a planner see that a partial index serves; and SQLite sees it only
+    // when the index's own words are there.
+    if let Some(action) = filter.action {
+        sql += &format!(" AND action = '{}'", action.as_str());
+        sql += if action == Action::Webhook { "" } else { " AND action <> 'webhook'" };
+    }
+    if let Some(status) = filter.status {
+        sql += &format!(" AND status = '{}'", status.as_str());
+        sql += if status == LogStatus::Success { "" } else { " AND status <> 'success'" };
+    }
+    for (at, comparison) in [(filter.dates.from, ">="), (filter.dates.to, "<")] {
+        if let Some(at) = at {
+            values.push(at.into());
+            sql += &format!(" AND created_at {comparison} ${}", values.len());
+        }
+    }
+    values.extend([i64::from(size).into(), offset.into()]);
+    sql += &format!(" ORDER BY created_at DESC, id DESC LIMIT ${} OFFSET ${}", values.len() - 1, values.len());
+    let found = asked(connection.query_all_raw(dialect.statement(sql, values))).await?;
+    let ids: Vec<Uuid> = found.iter().map(|row| row.try_get("", "id").map_err(fault)).collect::<Result<_>>()?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = asked(Entity::find().filter(Column::Id.is_in(ids.iter().copied())).all(connection)).await?;
+    let mut entries = HashMap::with_capacity(rows.len());
+    for row in rows {
+        entries.insert(row.id, LogEntry::try_from(row)?);
+    }
+    // One that was removed in between is missing, and nothing else.
+    Ok(ids.iter().filter_map(|id| entries.remove(id)).collect())
+}
+
+impl TryFrom<Model> for LogEntry {
+    type Error = Error;
+
+    fn try_from(row: Model) -> Result<LogEntry> {
+        Ok(LogEntry {
+            action: word("integration_logs.action", &row.action, Action::parse)?,
+            status: word("integration_logs.status", &row.status, LogStatus::parse)?,
+            id: row.id,
+            integration_id: row.integration_id,
+            message: row.message,
+            request: row.request_data,
+            response: row.response_data,
+            error: row.error_details,
+            duration: row.duration,
+            ip: row.ip_address,
+            user_agent: row.user_agent,
+            user_id: row.user_id,
+            at: row.created_at,
+        })
+    }
 }

@@ -1,6 +1,7 @@
 //! One entity per table, known to this room alone. Words are checked where rows become the model.
 
 pub mod audit;
+pub mod integration_log;
 pub mod partner;
 pub mod partner_integration;
 pub mod plan;

@@ -1,0 +1,195 @@
+//! The running counts of what happened to integrations: what statistics, totals and health are read from, whatever the
+//! length of the history. [`super::integration_log::record`] keeps them.
+
+use std::collections::BTreeMap;
+
+use sea_orm::{ConnectionTrait, QueryResult, Value};
+use uuid::Uuid;
+
+use super::dialect::Dialect;
+use super::{asked, fault};
+use crate::model::failure::FailureClass;
+use crate::model::integration::{Action, LogStatus};
+use crate::model::integration_health::{Counted, HealthWindow, Requests};
+use crate::model::integration_log::{LogCounts, LogFilter, Pieces};
+use crate::model::tally::Span;
+use crate::model::{Error, Result};
+
+/// How many entries there are of each action and status in a range of time. One statement, each piece a range of the
+/// primary key, or of the index of the entries where no bucket fits.
+pub async fn of_kinds<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    integration_id: Uuid,
+    pieces: &Pieces,
+) -> Result<LogCounts> {
+    let (mut branches, mut values) = (Vec::new(), vec![Value::from(integration_id)]);
+    for stretch in &pieces.stretches {
+        values.extend([stretch.from.into(), stretch.to.into()]);
+        branches.push(format!(
+            "SELECT action, status, CAST(SUM(count) AS BIGINT) AS count FROM integration_counts \
+             WHERE integration_id = $1 AND span = '{}' AND starts_at >= ${} AND starts_at < ${} GROUP BY action, status",
+            stretch.span.as_str(),
+            values.len() - 1,
+            values.len()
+        ));
+    }
+    for (from, to) in &pieces.rests {
+        values.extend([(*from).into(), (*to).into()]);
+        branches.push(format!(
+            "SELECT action, status, COUNT(*) AS count FROM integration_logs WHERE integration_id = $1 \
+             AND created_at >= ${} AND created_at < ${} GROUP BY action, status",
+            values.len() - 1,
+            values.len()
+        ));
+    }
+    let mut counts = LogCounts::new();
+    if branches.is_empty() {
+        return Ok(counts);
+    }
+    let rows = asked(connection.query_all_raw(dialect.statement(branches.join(" UNION ALL "), values))).await?;
+    for row in &rows {
+        let (action, status) = (word(row, "action", Action::parse)?, word(row, "status", LogStatus::parse)?);
+        *counts.entry((action, status)).or_default() += column::<i64>(row, "count")?;
+    }
+    counts.retain(|_, count| *count > 0);
+    Ok(counts)
+}
+
+/// How many entries the filter lets through on each of the newest `most` days that start in `[from, to)` and have any.
+pub async fn of_days<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    integration_id: Uuid,
+    filter: &LogFilter,
+    (from, to): (i64, i64),
+    most: u32,
+) -> Result<Vec<(i64, i64)>> {
+    let action = filter.action.map_or(String::new(), |action| format!(" AND action = '{}'", action.as_str()));
+    let status = filter.status.map_or(String::new(), |status| format!(" AND status = '{}'", status.as_str()));
+    let sql = format!(
+        "SELECT starts_at, CAST(SUM(count) AS BIGINT) AS count FROM integration_counts WHERE integration_id = $1 \
+         AND span = 'day' AND starts_at >= $2 AND starts_at < $3{action}{status} GROUP BY starts_at \
+         ORDER BY starts_at DESC LIMIT {most}"
+    );
+    let values = [integration_id.into(), from.into(), to.into()];
+    let rows = asked(connection.query_all_raw(dialect.statement(sql, values))).await?;
+    rows.iter().map(|row| Ok((column(row, "starts_at")?, column(row, "count")?))).collect()
+}
+
+/// What health is made of. One statement: the hours of the window, which know their minutes; the minutes that stand in
+/// for an hour the window begins within; and those of the last hour and quarter of an hour.
+pub async fn of_window<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    integration_id: Uuid,
+    window: &HealthWindow,
+) -> Result<Counted> {
+    // What became of somebody's payment, or of the configuration, says nothing of the integration.
+    const REQUESTS: &str = "integration_id = $1 AND action IN ('test', 'webhook', 'error') AND status <> 'pending'";
+    let start = window.start.timestamp();
+    let first_hour = Span::Hour.start(window.start);
+    let whole = if first_hour == start { start } else { first_hour + 3_600 };
+    let minute = |minutes: i64| (Span::Minute.start(window.end) - minutes * 60).max(start);
+    let sums = |part: &str, from: &str, to: &str| {
+        format!(
+            "SELECT '{part}' AS part, CAST(0 AS BIGINT) AS starts_at, status, error_class, \
+             CAST(SUM(count) AS BIGINT) AS count, CAST(SUM(timed) AS BIGINT) AS timed, \
+             CAST(SUM(millis) AS BIGINT) AS millis, CAST(0 AS BIGINT) AS minutes FROM integration_counts \
+             WHERE {REQUESTS} AND span = 'minute' AND starts_at >= {from} AND starts_at < {to} \
+             GROUP BY status, error_class"
+        )
+    };
+    let sql = format!(
+        "SELECT 'hour' AS part, starts_at, status, error_class, count, timed, millis, minutes FROM integration_counts \
+         WHERE {REQUESTS} AND span = 'hour' AND starts_at >= $2 AND starts_at < $3 \
+         UNION ALL {} UNION ALL {} UNION ALL {}",
+        sums("first", "$4", "$5"),
+        sums("last_hour", "$6", "$3"),
+        sums("lately", "$7", "$3"),
+    );
+    let after = Span::Minute.start(window.end) + 60;
+    let seconds = [first_hour, after, start, whole, minute(60), minute(15)];
+    let values = std::iter::once(Value::from(integration_id)).chain(seconds.map(Value::from));
+    let rows = asked(connection.query_all_raw(dialect.statement(sql, values))).await?;
+    let mut folded = Folded::new(window);
+    for row in &rows {
+        folded.add(row)?;
+    }
+    Ok(folded.done())
+}
+
+/// What rows of a window come to.
+struct Folded {
+    counted: Counted,
+    /// The window's first hour when it begins within it, and the bits of its minutes before that.
+    first: Option<(i64, i64)>,
+    /// Bits of the minutes with a request, and of those with a good one, by hour.
+    minutes: BTreeMap<i64, (i64, i64)>,
+}
+
+impl Folded {
+    fn new(window: &HealthWindow) -> Folded {
+        let (start, hour) = (window.start.timestamp(), Span::Hour.start(window.start));
+        let before = (1_i64 << ((start - hour) / 60)) - 1;
+        let first = (before > 0).then_some((hour, before));
+        Folded { counted: Counted::default(), first, minutes: BTreeMap::new() }
+    }
+
+    fn add(&mut self, row: &QueryResult) -> Result<()> {
+        let part: String = column(row, "part")?;
+        let is_good = word(row, "status", LogStatus::parse)? == LogStatus::Success;
+        let class: String = column(row, "error_class")?;
+        let class = FailureClass::parse(&class);
+        let count: i64 = column(row, "count")?;
+        let is_partial = part == "hour" && self.observe(row, is_good)?;
+        let counted = &mut self.counted;
+        let add = |requests: &mut Requests| {
+            *(if is_good { &mut requests.success } else { &mut requests.failed }) += count;
+        };
+        match part.as_str() {
+            "lately" if class == Some(FailureClass::Auth) && !is_good => counted.refused_lately += count,
+            "lately" => {}
+            "last_hour" => add(&mut counted.last_hour),
+            _ if is_partial => {}
+            _ => {
+                add(&mut counted.requests);
+                counted.timed += column::<i64>(row, "timed")?;
+                counted.millis += column::<i64>(row, "millis")?;
+                if !is_good {
+                    *counted.failures.entry(class).or_default() += count;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the minutes of an hour; says whether the window begins within it, so that only its minutes tell how much of
+    /// it counts.
+    fn observe(&mut self, row: &QueryResult, is_good: bool) -> Result<bool> {
+        let hour: i64 = column(row, "starts_at")?;
+        let before = self.first.filter(|(first, _)| *first == hour).map(|(_, before)| before);
+        let bits = column::<i64>(row, "minutes")? & !before.unwrap_or(0);
+        let (observed, good) = self.minutes.entry(hour).or_default();
+        *observed |= bits;
+        *good |= if is_good { bits } else { 0 };
+        Ok(before.is_some())
+    }
+
+    fn done(mut self) -> Counted {
+        for (observed, good) in self.minutes.values() {
+            self.counted.observed_minutes += i64::from(observed.count_ones());
+            self.counted.good_minutes += i64::from(good.count_ones());
+        }
+        self.counted
+    }
+}
+
+fn word<T>(row: &QueryResult, name: &str, parse: fn(&str) -> Option<T>) -> Result<T> {
+    let word: String = column(row, name)?;
+    parse(&word).ok_or_else(|| Error::internal(format!("an unknown {name} of an integration's log")))
+}
+
+fn column<T: sea_orm::TryGetable>(row: &QueryResult, name: &str) -> Result<T> {
+    row.try_get("", name).map_err(fault)
+}
