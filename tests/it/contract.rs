@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use prost_reflect::{DescriptorPool, FieldDescriptor, MethodDescriptor};
 use upbridge_proto::UPBRIDGE;
-use upbridge_server::model::{Reason, job, membership, transition, user};
+use upbridge_server::model::{Reason, integration, integration_health, job, membership, transition, user};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
@@ -205,6 +205,9 @@ fn the_model_and_the_contract_have_the_same_words() {
         "SubscriptionStatus" = membership::SubscriptionStatus,
         "AccessReason" = membership::AccessReason,
         "ErrorReason" = Reason,
+        "IntegrationAction" = integration::Action,
+        "IntegrationOutcome" = integration::LogStatus,
+        "IntegrationHealthStatus" = integration_health::HealthStatus,
         "JobKind" = job::JobKind,
         "JobState" = job::JobState,
         "JobStep" = transition::JobStep,

@@ -1,9 +1,12 @@
 //! Partners' integrations: how they are managed, tried, called, told, and how they are.
 
+mod book;
 mod callbacks;
 mod cleanup;
 mod command;
 mod encryption;
+mod health;
+mod logs;
 mod manage;
 mod partners;
 

@@ -140,8 +140,12 @@ impl Dates {
     pub fn parse(start_date: Option<&str>, end_date: Option<&str>) -> Result<Dates> {
         let from = start_date.map(|text| read(text, "start_date", TimeDelta::zero())).transpose()?;
         let to = end_date.map(|text| read(text, "end_date", TimeDelta::days(1))).transpose()?;
+        // A day holds something; an instant may be asked for in vain.
+        let is_day = end_date.is_some_and(|text| text.len() == 10);
         match (from, to) {
-            (Some(from), Some(to)) if from > to => Err(Error::invalid("start_date", "must not be after end_date")),
+            (Some(from), Some(to)) if from > to || (is_day && from == to) => {
+                Err(Error::invalid("start_date", "must not be after end_date"))
+            }
             _ => Ok(Dates { from, to }),
         }
     }
@@ -413,6 +417,7 @@ mod tests {
             assert!(matches!(&refused, Error::Invalid { field, .. } if field == "end_date"), "{bad}: {refused}");
         }
         assert!(Dates::parse(Some("2026-02-22"), Some("2026-02-21T23:59:59Z")).is_err());
+        assert!(Dates::parse(Some("2026-02-22"), Some("2026-02-21")).is_err());
         assert!(Dates::parse(Some("2026-02-22T00:00:00Z"), Some("2026-02-22T00:00:00Z")).is_ok());
     }
 

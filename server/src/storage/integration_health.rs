@@ -20,7 +20,7 @@ pub async fn webhooks<C: ConnectionTrait>(
     let sql = format!(
         "SELECT webhook_url, is_active, disabled_at, disabled_reason, breaker_open_until, \
          (SELECT COUNT(*) FROM (SELECT 1 FROM webhook_deliveries WHERE webhook_id = integration_webhooks.id \
-         AND status = 'held' LIMIT {}) AS some) AS held \
+         AND status = 'held' LIMIT {}) AS kept) AS held \
          FROM integration_webhooks WHERE integration_id = $1 ORDER BY id LIMIT {MOST}",
         WebhookStanding::MOST_HELD
     );
