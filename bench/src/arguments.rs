@@ -53,6 +53,8 @@ pub enum Scenario {
     MonthlyUsage,
     /// GetSyncAnalytics over a long history of events against a short one, one call at a time
     Analytics,
+    /// Health and log of an integration with a long past against one with a short one, one call at a time
+    Integrations,
     /// Memory and start-up time
     Footprint,
     /// The event queue from end to end, in this process
@@ -91,7 +93,7 @@ impl Arguments {
         if self.quick { (1_000, 20_000, 1_000) } else { (1_000, 1_000_000, 10_000) }
     }
 
-    /// The lengths of the histories that GetSyncAnalytics is compared on, in events.
+    /// The lengths of the histories that GetSyncAnalytics is compared on, in events, and health and logs of integrations.
     pub fn histories(&self) -> (usize, usize) {
         if self.quick { (5_000, 50_000) } else { (50_000, 5_000_000) }
     }

@@ -19,6 +19,7 @@ mod arguments;
 mod bare;
 mod http;
 mod hub;
+mod integrations;
 mod lanes;
 mod ledger;
 mod load;

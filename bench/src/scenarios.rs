@@ -15,6 +15,7 @@ use crate::analytics::{self, GetSyncAnalytics};
 use crate::arguments::{Arguments, Scenario};
 use crate::http::{Http, Kind};
 use crate::hub::{Hub, Scratch, Site, User, WEBHOOK_SECRET, month_of, now_seconds};
+use crate::integrations::{self, Asking, Question};
 use crate::lanes::{self, CheckFeatureAccess, GetMonthlyUsage, RecordUsage, VerifyToken};
 use crate::ledger::{Inserts, STREAM, Stream};
 use crate::load::{CONNECTIONS, LANES, Lane, Pace, Subject, compare, median};
@@ -55,6 +56,9 @@ pub async fn run(arguments: &Arguments) -> Result<Report> {
     }
     if arguments.wants(Scenario::Analytics) {
         bench.analytics(&mut report).await?;
+    }
+    if arguments.wants(Scenario::Integrations) {
+        bench.integrations(&mut report).await?;
     }
     if arguments.wants(Scenario::Queue) {
         queue::run(arguments, &scratch, &mut report).await?;
@@ -350,6 +354,34 @@ impl Bench<'_> {
         report.absolute(&what, milliseconds[1] / milliseconds[0], "×", target::ANALYTICS);
         let what = format!("Half the answers of GetSyncAnalytics over {many} events");
         report.absolute(&what, milliseconds[1], "ms", target::ANALYTICS_MS);
+        Ok(())
+    }
+
+    async fn integrations(&self, report: &mut Report) -> Result<()> {
+        let site = Site::new(self.arguments, self.scratch, "integrations")?;
+        site.start().await?.server.stop().await?; // makes the schema
+        let (few, many) = self.arguments.histories();
+        let nobody = lanes::of_nobody();
+        let mut milliseconds = [Vec::new(), Vec::new()];
+        for (place, entries) in [few, many].into_iter().enumerate() {
+            eprintln!("Health and log of an integration with {entries} entries");
+            integrations::seed(site.database_url(), entries).await?;
+            let hub = site.start().await?;
+            for question in Question::ALL {
+                let channel = process::connect(hub.port, 1).await?.remove(0);
+                let lane = Asking::new(&hub, channel, question, entries).await?;
+                let mut subject = Subject::new(question.name(), hub.server.pid(), vec![lane]);
+                let comparison = compare(self.pace, &mut self.bare.subject(&nobody[..1]).await?, &mut subject).await?;
+                let what = format!("{}, of {entries} entries", question.name());
+                report.compared(&what, BARE, &comparison, Target::None);
+                milliseconds[place].push(comparison.subject.p50_us / 1e3);
+            }
+            hub.server.stop().await?;
+        }
+        for (place, question) in Question::ALL.into_iter().enumerate() {
+            let what = format!("Cost of {}, of {many} entries over {few}", question.name());
+            report.absolute(&what, milliseconds[1][place] / milliseconds[0][place], "×", target::INTEGRATIONS);
+        }
         Ok(())
     }
 

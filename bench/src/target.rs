@@ -50,6 +50,8 @@ pub const WEBHOOK: Target = Target::AtLeast(0.3);
 pub const MONTHLY_USAGE: Target = Target::AtMost(1.3);
 /// Analytics answers from running counts: a hundred times the history may cost noise, not time.
 pub const ANALYTICS: Target = Target::AtMost(1.3);
+/// Health and logs of an integration answer from running counts and by index, alike.
+pub const INTEGRATIONS: Target = Target::AtMost(1.3);
 /// Half the answers of analytics over the long history, in milliseconds.
 pub const ANALYTICS_MS: Target = Target::AtMost(10.0);
 /// Resident memory of a hub that does nothing, in MiB.

@@ -47,8 +47,7 @@ enum Command {
     /// Make administrators and give them new passwords.
     #[command(subcommand)]
     Admin(Admin),
-    /// Add the product's plans to a database that has none.
-    Seed,
+    Seed(command::seed::Seed),
     /// Make the monthly sums anew from the usage ledger.
     RebuildUsage,
     Demo(command::demo::Demo),
@@ -168,14 +167,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             })
             .await
         }
-        Command::Seed => {
-            with_hub(&config, async |hub| {
-                let plans = hub.seed_plans().await?;
-                eprintln!("{plans} plans added");
-                Ok(())
-            })
-            .await
-        }
+        Command::Seed(seed) => with_hub(&config, async |hub| seed.run(hub).await).await,
         Command::RebuildUsage => {
             with_hub(&config, async |hub| {
                 let sums = hub.rebuild_sums().await?;

@@ -5,6 +5,7 @@ pub mod database;
 pub mod demo;
 pub mod integrations;
 pub mod queue;
+pub mod seed;
 mod table;
 
 use std::io::{ErrorKind, Write};

@@ -86,7 +86,7 @@ impl Hub {
 }
 
 /// Work the hub starts itself.
-fn internal() -> Ctx {
+pub(super) fn internal() -> Ctx {
     Ctx { principal: Principal::Service, request_id: "internal".into(), ip: None::<IpAddr>, user_agent: "".into() }
 }
 

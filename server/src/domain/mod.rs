@@ -23,6 +23,7 @@ pub mod partner;
 mod password;
 pub mod queue;
 pub mod retry;
+pub mod sample;
 mod token;
 pub mod usage;
 pub mod user;

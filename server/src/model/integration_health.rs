@@ -18,8 +18,6 @@ use super::{Error, Instant, Result};
 pub const FORMULA: i32 = 1;
 /// Hours of the window when nobody says.
 const HOURS: i64 = 24;
-/// A longer window begins with a whole hour, because minutes are not kept that long.
-const MOST_MINUTE_HOURS: i64 = 48;
 /// Milliseconds up to which an answer is as fast as it need be, and from which on it is as slow as can be.
 const FAST: i64 = 1_000;
 const SLOW: i64 = 10_000;
@@ -66,8 +64,7 @@ impl HealthWindow {
         if !(1..=720).contains(&hours) {
             return Err(Error::invalid("hours", "must be 1 to 720"));
         }
-        let finest = if hours > MOST_MINUTE_HOURS { Span::Hour } else { Span::Minute };
-        let start = finest.start(now - TimeDelta::hours(hours));
+        let start = Span::Minute.start(now - TimeDelta::hours(hours));
         Ok(HealthWindow { hours, start: chrono::DateTime::from_timestamp(start, 0).unwrap_or(now), end: now })
     }
 }
@@ -301,14 +298,12 @@ mod tests {
     }
 
     #[test]
-    fn a_window_begins_with_a_whole_minute_and_a_long_one_with_a_whole_hour() {
+    fn a_window_begins_with_a_whole_minute() {
         let now: Instant = "2026-02-21T15:30:40Z".parse().unwrap();
         let start = |hours: Option<i32>| HealthWindow::new(hours, now).unwrap().start.to_rfc3339();
         assert_eq!(start(None), "2026-02-20T15:30:00+00:00");
         assert_eq!(start(Some(1)), "2026-02-21T14:30:00+00:00");
-        assert_eq!(start(Some(48)), "2026-02-19T15:30:00+00:00");
-        assert_eq!(start(Some(49)), "2026-02-19T14:00:00+00:00");
-        assert_eq!(start(Some(720)), "2026-01-22T15:00:00+00:00");
+        assert_eq!(start(Some(720)), "2026-01-22T15:30:00+00:00");
         assert!(HealthWindow::new(Some(0), now).is_err() && HealthWindow::new(Some(721), now).is_err());
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::integration::{Action, LogStatus};
 use super::period::Stretch;
-use super::retention::{HOUR_COUNT_DAYS, MINUTE_COUNT_DAYS};
+use super::retention::{HOUR_COUNT_DAYS, INTEGRATION_MINUTE_DAYS};
 use super::tally::Span;
 use super::{Error, Instant, Json, Result};
 
@@ -288,7 +288,7 @@ fn length(span: Span) -> i64 {
 /// goes by a clock of their own.
 fn finest(at: Instant, now: Instant) -> Span {
     let age = now - at;
-    if age < TimeDelta::days(MINUTE_COUNT_DAYS - 1) {
+    if age < TimeDelta::days(INTEGRATION_MINUTE_DAYS - 1) {
         Span::Minute
     } else if age < TimeDelta::days(HOUR_COUNT_DAYS - 1) {
         Span::Hour
@@ -370,7 +370,7 @@ mod tests {
         assert_eq!(cut("2026-03-15T00:00:00Z", "", now), ["day 15 00:00 to now on"]);
         // Minutes that old may be gone, so an hour's entries are counted, and of hours a day's.
         let pieces = ["day ever to 01 00:00", "hour 01 00:00 to 01 05:00", "01 05:00:00 to 01 05:30:00"];
-        assert_eq!(cut("", "2026-03-01T05:30:00Z", now), pieces);
+        assert_eq!(cut("", "2026-02-01T05:30:00Z", now), pieces);
         assert_eq!(cut("", "2024-03-01T05:30:00Z", now), ["day ever to 01 00:00", "01 00:00:00 to 01 05:30:00"]);
     }
 

@@ -49,7 +49,8 @@ impl Book {
         stop.cancel();
         store.close().await;
         drop(store); // and with it the claim on the file
-        Setup::default().start_on(database).await
+        // Tests of connections by schedule would go on writing.
+        Setup::default().set("INTEGRATION_TEST_INTERVAL", "0").start_on(database).await
     }
 
     pub async fn execute(&self, sql: &str, values: Vec<Value>) {
