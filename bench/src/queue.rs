@@ -132,6 +132,7 @@ impl Shop {
         let nothing = Arc::new(Nothing { began, done: AtomicU64::new(0), watched: AtomicBool::new(false) });
         let options = Options {
             concurrency: CONCURRENCY,
+            apart: 0,
             keep: Keep { done: 100_000_000, failed: 50 },
             heartbeat: Duration::from_secs(10),
             poll: Duration::from_secs(1),
@@ -248,7 +249,7 @@ impl Shop {
 
     /// Milliseconds of one claim, by itself in its transaction, without the commit.
     async fn claim_cost(&self) -> Result<f64> {
-        let claim = Claim { worker_id: Uuid::new_v4(), most: CLAIMED, most_leaving: CLAIMED };
+        let claim = Claim { worker_id: Uuid::new_v4(), most: CLAIMED, most_leaving: CLAIMED, most_apart: 0 };
         let mut took = Vec::new();
         for _ in 0..9 {
             let claimed = self.store.write(claim, |tx, claim| {
@@ -271,7 +272,7 @@ impl Shop {
         let dead = Uuid::new_v4();
         let mut left = orphans;
         while left > 0 {
-            let claim = Claim { worker_id: dead, most: 500, most_leaving: 500 };
+            let claim = Claim { worker_id: dead, most: 500, most_leaving: 500, most_apart: 0 };
             let claimed = self.store.write(claim, |tx, claim| Box::pin(storage::job::claim(tx, claim)));
             left -= claimed.await.map_err(failed)?.jobs.len();
         }

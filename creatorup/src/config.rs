@@ -131,6 +131,7 @@ impl Config {
             },
             video_time_limit: reader.seconds("VIDEO_TIME_LIMIT_SECONDS", 3_600, 1, 86_400),
             queue: queue::Options {
+                apart: 0,
                 concurrency,
                 keep: Keep {
                     done: reader.number("QUEUE_REMOVE_ON_COMPLETE", 100, 0, 100_000_000),

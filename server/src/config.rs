@@ -5,6 +5,7 @@
 
 mod client;
 mod creatorup;
+mod hook;
 mod retention;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use upbridge_service::config::{Reader, gather, is_placeholder};
 use upbridge_service::serve::Tls;
 
 use crate::delivery::{BaseUrl, Guard};
+
+use crate::domain::hook::HookRules;
 use crate::domain::limit::{LimitRules, Quota};
 use crate::domain::webhook::WebhookRules;
 use crate::domain::{Keys, Rules};
@@ -25,6 +28,7 @@ use crate::model::address::Networks;
 use crate::model::callback::PublicUrl;
 use crate::model::connection::{Deadlines, Providers};
 use crate::model::creatorup::CreatorUp;
+use crate::model::hook::HookSender;
 use crate::model::job::Backoff;
 use crate::model::seal::Sealer;
 use crate::model::signature::Key;
@@ -100,6 +104,8 @@ pub struct Config {
     pub cleanup: retention::Cleanup,
     /// `PUBLIC_URL`
     pub public_url: PublicUrl,
+    /// `WEBHOOK_CONCURRENCY`, `WEBHOOK_ENDPOINT_CONCURRENCY`, `WEBHOOK_TIMEOUT`, `WEBHOOK_DISABLE_AFTER`
+    pub hooks: hook::Hooks,
     /// `WEBHOOK_SECRET`
     pub webhook_secret: Secret,
     /// `ENCRYPTION_KEY` and `ENCRYPTION_KEY_PREVIOUS`
@@ -172,6 +178,7 @@ impl Config {
         let directory = reader.text("LOG_DIR", "logs");
         let tls = reader.tls("TLS_CERT_FILE", "TLS_KEY_FILE");
         let public_url = public_url(&mut reader, (!production).then_some(if tls.is_some() { "https" } else { "http" }));
+        let hooks = hook::read(&mut reader);
         let config = Config {
             environment,
             host,
@@ -198,6 +205,7 @@ impl Config {
             )),
             queue: queue::Options {
                 concurrency: reader.number("QUEUE_CONCURRENCY", 5, 1, 10_000) as usize,
+                apart: hooks.concurrency,
                 keep: Keep {
                     done: reader.number("QUEUE_REMOVE_ON_COMPLETE", 100, 0, 100_000_000),
                     failed: reader.number("QUEUE_REMOVE_ON_FAIL", 50, 0, 100_000_000),
@@ -211,6 +219,7 @@ impl Config {
             creatorup: creatorup::read(&mut reader),
             cleanup: retention::read(&mut reader),
             public_url,
+            hooks,
             webhook_secret,
             sealer,
             webhooks,
@@ -248,8 +257,13 @@ impl Config {
         self.queue
     }
 
-    /// What the domain is configured with, whom it tells about users, and who asks providers.
-    pub fn rules(&self, creatorup: Option<Arc<dyn CreatorUp>>, providers: Arc<dyn Providers>) -> Rules {
+    /// What the domain is configured with, whom it tells about users, who asks providers, and what sends webhooks.
+    pub fn rules(
+        &self,
+        creatorup: Option<Arc<dyn CreatorUp>>,
+        providers: Arc<dyn Providers>,
+        sender: Arc<dyn HookSender>,
+    ) -> Rules {
         Rules {
             keys: Keys {
                 current: self.jwt_secret.share(),
@@ -265,6 +279,12 @@ impl Config {
             webhooks: self.webhooks.clone(),
             sealer: self.sealer.clone(),
             providers,
+            hooks: HookRules {
+                sender,
+                concurrency: self.hooks.concurrency,
+                endpoint_concurrency: self.hooks.endpoint_concurrency,
+                disable_after: self.hooks.disable_after,
+            },
             outward: Arc::new(Guard::new(self.creatorup.allowed_networks.clone())),
             public_url: self.public_url.clone(),
         }

@@ -41,7 +41,7 @@ use upbridge_service::serve::serve;
 use crate::access_log::AccessLog;
 use crate::checkup::Checkup;
 use crate::config::Config;
-use crate::delivery::{CreatorUpApi, Guard, ProviderApis};
+use crate::delivery::{CreatorUpApi, Guard, HookApi, ProviderApis};
 use crate::domain::Hub;
 use crate::front::Front;
 use crate::model::Clock;
@@ -68,9 +68,11 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, stop: CancellationToke
     let store = Arc::new(storage::open(&config.store_options(), stop).await.map_err(explained)?);
     let creatorup = connect(config, clock.clone())?;
     let guard = Guard::new(config.creatorup.allowed_networks.clone());
-    let providers = ProviderApis::new(guard, config.test_deadlines);
+    let providers = ProviderApis::new(guard.clone(), config.test_deadlines);
     let providers = providers.map_err(|error| anyhow::anyhow!("providers cannot be called: {error}"))?;
-    Ok(Hub::new(store, clock, config.rules(creatorup, Arc::new(providers))))
+    let sender = HookApi::new(guard, config.hooks.timeout, clock.clone());
+    let sender = sender.map_err(|error| anyhow::anyhow!("webhooks cannot be sent: {error}"))?;
+    Ok(Hub::new(store, clock, config.rules(creatorup, Arc::new(providers), Arc::new(sender))))
 }
 
 /// CreatorUp, where one is configured.

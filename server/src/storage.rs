@@ -12,6 +12,8 @@ pub mod audit;
 pub mod callback;
 pub mod connection;
 mod entity;
+pub mod hook;
+pub mod hook_delivery;
 pub mod integration;
 pub mod integration_count;
 pub mod integration_health;

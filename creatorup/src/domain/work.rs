@@ -15,18 +15,36 @@ use crate::storage::WriteTx;
 /// two that say something else of the same, the `occurred_at` in them decides at the hub.
 pub const WEBHOOK: Kind = Kind::new(&KindSpec {
     word: "webhook",
-    rule: KindRule { priority: 10, deadline: Duration::from_secs(120), per_key: Some(1), leaves_a_slot: false },
+    rule: KindRule {
+        priority: 10,
+        deadline: Duration::from_secs(120),
+        per_key: Some(1),
+        leaves_a_slot: false,
+        is_apart: false,
+    },
 });
 /// Has a batch counted that could not be when it was created.
 pub const USAGE_REPORT: Kind = Kind::new(&KindSpec {
     word: "usage_report",
-    rule: KindRule { priority: 20, deadline: Duration::from_secs(120), per_key: None, leaves_a_slot: false },
+    rule: KindRule {
+        priority: 20,
+        deadline: Duration::from_secs(120),
+        per_key: None,
+        leaves_a_slot: false,
+        is_apart: false,
+    },
 });
 /// Processes a batch. One of a user at a time, so that nobody waits for another's films; however many there are, they leave a slot to the others, which take moments. Each input has a time
 /// limit of its own; this one is for a run that hangs all the same.
 pub const VIDEO: Kind = Kind::new(&KindSpec {
     word: "video",
-    rule: KindRule { priority: 30, deadline: Duration::from_secs(7 * 86_400), per_key: Some(1), leaves_a_slot: true },
+    rule: KindRule {
+        priority: 30,
+        deadline: Duration::from_secs(7 * 86_400),
+        per_key: Some(1),
+        leaves_a_slot: true,
+        is_apart: false,
+    },
 });
 /// All of them, in the order of importance.
 pub const ALL: Kinds = &[WEBHOOK, USAGE_REPORT, VIDEO];

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Answer, BaseUrl, Guard, Options, Outbound, Trust};
+use super::{Answer, BaseUrl, Guard, Options, Outbound, Trust, retry_after};
 use crate::model::clock::Clock;
 use crate::model::creatorup::{Confirmation, CreatorUp, Failure, FailureClass, Push, Snapshot, Target};
 use crate::model::membership::Membership;
@@ -227,15 +227,6 @@ fn is_id(value: &Json) -> bool {
     value.is_u64() || value.as_str().is_some_and(|text| !text.is_empty())
 }
 
-/// Seconds, or a date.
-fn retry_after(headers: &HeaderMap, now: Instant) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match text.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => (chrono::DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now).to_std().ok(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,21 +259,6 @@ mod tests {
         for body in ["", "ok", "[]", "null", r#"{"id":"c-1""#, r#"{"success":false}"#, r#"{"id":"a\u0000b"}"#, &long] {
             assert_eq!(read(body), Err(FailureClass::Garbage), "{body}");
         }
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date_and_anything_else_is_nothing() {
-        let now = chrono::DateTime::parse_from_rfc3339("2026-03-15T12:00:00Z").unwrap().to_utc();
-        let read = |text: &'static str| {
-            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]), now)
-                .map(|after| after.as_secs())
-        };
-        assert_eq!((read("120"), read("0"), read(" 7 ")), (Some(120), Some(0), Some(7)));
-        assert_eq!(read("Sun, 15 Mar 2026 12:00:30 GMT"), Some(30));
-        assert_eq!(
-            (read("Sun, 15 Mar 2026 11:00:00 GMT"), read("soon"), read("-1"), read("1.5")),
-            (None, None, None, None)
-        );
     }
 
     #[test]

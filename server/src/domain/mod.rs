@@ -90,6 +90,8 @@ pub struct Rules {
     pub providers: Arc<dyn Providers>,
     /// Where the hub is for those outside.
     pub public_url: PublicUrl,
+    /// How webhooks are told.
+    pub hooks: hook::HookRules,
 }
 
 /// The hub's domain: everything a door can ask for.
@@ -115,6 +117,7 @@ pub struct Hub {
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) outward: Arc<dyn Outward>,
     providers: Arc<dyn Providers>,
+    hooks: hook::Hooks,
 }
 
 /// What is kept at hand between calls; see [`cache`] for when it is forgotten.
@@ -154,6 +157,7 @@ impl Hub {
             sealer: rules.sealer,
             outward: rules.outward,
             providers: rules.providers,
+            hooks: hook::Hooks::new(&store, rules.hooks),
             tokens: TokenIssuer::new(rules.keys, rules.token_lifetime),
             passwords: Passwords::new(),
             service_key: rules.service_key,

@@ -21,6 +21,7 @@ impl Handler for Hub {
                 Some(JobKind::Cleanup) => self.clean_up(job).await,
                 Some(JobKind::Probe) => probe(job).await,
                 Some(JobKind::ConnectionTest) => self.retest(job).await,
+                Some(JobKind::WebhookDelivery) => self.tell_webhook(job).await,
                 // The store reads no other kind.
                 None => Outcome::dead("the hub does no such jobs"),
             }
@@ -32,6 +33,10 @@ impl Handler for Hub {
             match JobKind::of(job.kind) {
                 Some(JobKind::SubscriptionSync | JobKind::UsageSync) => self.webhook_died(tx, job, error).await,
                 Some(JobKind::UserSync) => self.push_died(tx, job, error).await,
+                Some(JobKind::WebhookDelivery) => {
+                    self.webhook_job_died(tx, &job.key);
+                    Ok(())
+                }
                 // Nobody waits for these; the next one does their work.
                 Some(JobKind::UserSweep | JobKind::Cleanup | JobKind::Probe | JobKind::ConnectionTest) | None => Ok(()),
             }

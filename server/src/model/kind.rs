@@ -7,7 +7,7 @@ use upbridge_service::model::job::{Kind, KindRule, KindSpec};
 use super::words::words;
 
 words! {
-    /// What a job does. The order is the order of importance.
+    /// What a job does. The order is that of the contract; how important each is, its rule says.
     JobKind {
         /// Applies a subscription that CreatorUp reported by webhook.
         SubscriptionSync = "subscription_sync",
@@ -23,6 +23,8 @@ words! {
         Probe = "probe",
         /// Tests the connection of an integration that was not tested for long.
         ConnectionTest = "connection_test",
+        /// Tells a webhook what waits for it.
+        WebhookDelivery = "webhook_delivery",
     }
 }
 
@@ -54,7 +56,13 @@ impl JobKind {
     /// The rule of the kind. Subscriptions decide over access, so they go first.
     pub const fn rule(self) -> KindRule {
         const fn rule(priority: i32, seconds: u64, per_key: Option<u32>) -> KindRule {
-            KindRule { priority, deadline: Duration::from_secs(seconds), per_key, leaves_a_slot: false }
+            KindRule {
+                priority,
+                deadline: Duration::from_secs(seconds),
+                per_key,
+                leaves_a_slot: false,
+                is_apart: false,
+            }
         }
         match self {
             // One at a time per user, so that the newer never overtakes the older.
@@ -64,6 +72,8 @@ impl JobKind {
             JobKind::UserSweep | JobKind::Cleanup => rule(40, 600, Some(1)),
             JobKind::Probe => rule(50, 60, None),
             JobKind::ConnectionTest => KindRule { leaves_a_slot: true, ..rule(45, 60, Some(1)) },
+            // One at a time per webhook, which takes all that waits for it; how long that goes on is the job's to say.
+            JobKind::WebhookDelivery => KindRule { is_apart: true, ..rule(20, 600, Some(1)) },
         }
     }
 

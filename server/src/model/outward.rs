@@ -25,6 +25,9 @@ pub enum NotCallable {
     /// It is no such address.
     #[error("must be an address such as https://api.example.com, without user, query and fragment")]
     Malformed,
+    /// It is no address a webhook can be sent to.
+    #[error("must be an http or https address without user and fragment, of 2,000 characters at most")]
+    MalformedHook,
     /// It is no name or address of a host.
     #[error("must be the name or the address of a host, without a port")]
     MalformedHost,

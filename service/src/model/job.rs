@@ -49,6 +49,9 @@ pub struct KindRule {
     /// Whether such jobs leave a slot to the other kinds, however many of them there are: for those that take long, or
     /// as long as somebody else's server does.
     pub leaves_a_slot: bool,
+    /// Whether such jobs have slots of their own ([`Options::apart`](crate::queue::Options::apart)): for those that do
+    /// little but wait for others' servers, so that any number of slow ones takes no slot from the rest.
+    pub is_apart: bool,
 }
 
 /// A kind of job and its rule, as the server that does such jobs declares it.
@@ -353,7 +356,13 @@ pub(crate) mod tests {
     use super::*;
 
     const fn spec(word: &'static str, priority: i32) -> KindSpec {
-        let rule = KindRule { priority, deadline: Duration::from_secs(60), per_key: None, leaves_a_slot: false };
+        let rule = KindRule {
+            priority,
+            deadline: Duration::from_secs(60),
+            per_key: None,
+            leaves_a_slot: false,
+            is_apart: false,
+        };
         KindSpec { word, rule }
     }
 

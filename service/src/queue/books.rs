@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::model::job::Job;
+use crate::model::job::{Job, KindRule};
 
 /// The leases of one life of a worker.
 #[derive(Default)]
@@ -22,7 +22,19 @@ struct Pages {
 struct Held {
     lease: i64,
     leaves_a_slot: bool,
+    is_apart: bool,
     called_off: CancellationToken,
+}
+
+/// How many jobs a worker holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Count {
+    /// In the slots that all kinds share.
+    pub shared: usize,
+    /// Of those, how many leave a slot to the others.
+    pub leaving: usize,
+    /// In the slots of those that are apart.
+    pub apart: usize,
 }
 
 /// The books at one instant.
@@ -67,15 +79,18 @@ impl Books {
     /// Enters a job; answers with its line, and with what tells its handler to stop.
     pub fn enter(self: &Arc<Self>, job: &Job) -> (Line, CancellationToken) {
         let called_off = CancellationToken::new();
-        let leaves_a_slot = job.kind.rule().leaves_a_slot;
-        self.pages().held.insert(job.id, Held { lease: job.lease, leaves_a_slot, called_off: called_off.clone() });
+        let KindRule { leaves_a_slot, is_apart, .. } = job.kind.rule();
+        let held = Held { lease: job.lease, leaves_a_slot, is_apart, called_off: called_off.clone() };
+        self.pages().held.insert(job.id, held);
         (Line { books: self.clone(), id: job.id }, called_off)
     }
 
-    /// How many jobs are held, and how many of those leave a slot to the others.
-    pub fn count(&self) -> (usize, usize) {
+    /// How many jobs are held.
+    pub fn count(&self) -> Count {
         let pages = self.pages();
-        (pages.held.len(), pages.held.values().filter(|held| held.leaves_a_slot).count())
+        let count = |counts: fn(&Held) -> bool| pages.held.values().filter(|held| counts(held)).count();
+        let apart = count(|held| held.is_apart);
+        Count { shared: pages.held.len() - apart, leaving: count(|held| held.leaves_a_slot && !held.is_apart), apart }
     }
 
     /// Stops the handler of a job, under any lease or under this one.
@@ -110,10 +125,15 @@ impl Books {
 mod tests {
     use super::*;
     use crate::model::Json;
-    use crate::model::job::{Kind, KindRule, KindSpec};
+    use crate::model::job::{Kind, KindSpec};
 
-    const RULE: KindRule =
-        KindRule { priority: 1, deadline: std::time::Duration::from_secs(60), per_key: None, leaves_a_slot: true };
+    const RULE: KindRule = KindRule {
+        priority: 1,
+        deadline: std::time::Duration::from_secs(60),
+        per_key: None,
+        leaves_a_slot: true,
+        is_apart: false,
+    };
     const ANY: Kind = Kind::new(&KindSpec { word: "any", rule: RULE });
 
     fn job(lease: i64) -> Job {
@@ -154,8 +174,8 @@ mod tests {
         assert!(!called_off.is_cancelled(), "another lease of it");
         books.stop(ours.id, Some(2));
         assert!(called_off.is_cancelled());
-        assert_eq!(books.count(), (1, 1));
+        assert_eq!(books.count(), Count { shared: 1, leaving: 1, apart: 0 });
         drop(line);
-        assert_eq!(books.count(), (0, 0));
+        assert_eq!(books.count(), Count { shared: 0, leaving: 0, apart: 0 });
     }
 }

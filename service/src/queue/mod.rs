@@ -55,6 +55,8 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Options {
     /// `QUEUE_CONCURRENCY`: jobs of this hub that run at once.
     pub concurrency: usize,
+    /// Jobs of this server that run at once beside those, of the kinds that have slots of their own.
+    pub apart: usize,
     /// `QUEUE_REMOVE_ON_COMPLETE` and `QUEUE_REMOVE_ON_FAIL`.
     pub keep: Keep,
     /// `QUEUE_HEARTBEAT_INTERVAL`: how often a worker says that it lives. After three without a word it is taken for

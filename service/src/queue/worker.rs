@@ -141,7 +141,7 @@ impl Dispatcher {
                 self.ended(done);
             }
             self.stop_cancelled();
-            while self.hungry != Hunger::No && self.books.count().0 < self.options.concurrency {
+            while self.hungry != Hunger::No && self.has_slots().await {
                 match self.claim().await {
                     Ok(next) => due = next.or(due),
                     Err(error) => {
@@ -152,6 +152,21 @@ impl Dispatcher {
             }
         }
         self.drain().await;
+    }
+
+    /// Whether there is a slot for what there may be. While those that are shared are all taken, those apart are no
+    /// reason to claim unless somebody waits for them.
+    async fn has_slots(&self) -> bool {
+        let (held, options) = (self.books.count(), self.options);
+        if held.shared < options.concurrency || held.apart >= options.apart {
+            return held.shared < options.concurrency;
+        }
+        let store = &self.lease.store;
+        let is_ready = storage::job::look_apart(store.read(), store.dialect(), store.kinds()).await;
+        is_ready.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the queue could not be looked at; it is tried again");
+            false
+        })
     }
 
     fn ended(&mut self, done: std::result::Result<bool, tokio::task::JoinError>) {
@@ -193,13 +208,13 @@ impl Dispatcher {
                 return Ok(next);
             }
         }
-        let concurrency = self.options.concurrency;
-        let (running, leaving) = self.books.count();
+        let (held, concurrency) = (self.books.count(), self.options.concurrency);
         let claim = Claim {
             worker_id: self.lease.id,
-            most: concurrency - running,
+            most: concurrency.saturating_sub(held.shared),
             // A slot is left to jobs that take moments, however many of the others there are.
-            most_leaving: (concurrency - 1).max(1).saturating_sub(leaving),
+            most_leaving: (concurrency - 1).max(1).saturating_sub(held.leaving),
+            most_apart: self.options.apart.saturating_sub(held.apart),
         };
         let claimed = store
             .write_last((claim, due, now), |tx, (claim, due, now)| {
@@ -212,7 +227,7 @@ impl Dispatcher {
             })
             .await?;
         self.hungry = match claimed.jobs.len() {
-            all if all == claim.most => Hunger::Sure,
+            _ if claimed.fills(&claim) => Hunger::Sure,
             _ if claimed.passed_by => {
                 // Whoever is at their keys is done in a moment.
                 next = Some(tokio::time::Instant::now() + PASSED_BY);
@@ -233,7 +248,8 @@ impl Dispatcher {
         let hand_back = self.hand_back.clone();
         self.tasks.spawn(async move {
             let _line: Line = line;
-            let leaves_a_slot = job.kind.rule().leaves_a_slot;
+            // Others of such a sort may be waiting though slots of the rest are free.
+            let leaves_a_slot = job.kind.rule().leaves_a_slot || job.kind.rule().is_apart;
             let begun = Instant::now();
             let outcome = tokio::select! {
                 biased;

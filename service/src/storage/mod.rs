@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use upbridge_migrations::{Direction, Migrations, Standing};
 use uuid::Uuid;
 
-use crate::model::job::Kinds;
+use crate::model::job::{Kind, Kinds};
 use crate::model::{Error, Result};
 pub use companion::Companion;
 use dialect::{Dialect, FileLock};
@@ -102,6 +102,7 @@ impl Store {
             changed: tokio::sync::watch::Sender::new(()),
             cancelled: Mutex::default(),
             feed: job::Feed::default(),
+            listeners: job::Listeners::default(),
         });
         let writer = Writer::start(write.clone(), common.clone(), stop)?;
         let store = Store { dialect, read, write, writer, common, _lock: lock };
@@ -175,6 +176,11 @@ impl Store {
     /// What this server does to jobs from now on, for those who watch.
     pub fn job_feed(&self) -> &job::Feed {
         &self.common.feed
+    }
+
+    /// Hears of what this server enqueues for a key, from now on.
+    pub fn listen(&self, kind: impl Into<Kind>, key: &str) -> job::Listener {
+        self.common.listeners.listen(kind.into(), key)
     }
 
     /// Opens a lane: writes of one kind that are made as a set, whoever asked for them.
@@ -287,8 +293,8 @@ fn code(error: &DbErr) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::job::KindSpec;
     use crate::model::job::tests::{CLEANUP, PROBE};
-    use crate::model::job::{Kind, KindSpec};
 
     #[test]
     fn kinds_that_statements_could_not_tell_apart_keep_a_store_from_opening() {

@@ -7,7 +7,7 @@ use sea_orm::{DatabaseTransaction, DbErr};
 use uuid::Uuid;
 
 use super::dialect::Dialect;
-use super::job::{Feed, turn::Turns};
+use super::job::{Feed, Listeners, turn::Turns};
 use super::{Companion, job, tally};
 use crate::model::Instant;
 use crate::model::job::{JobState, Kind, Kinds, NewJob};
@@ -38,6 +38,8 @@ pub(super) struct Common {
     pub cancelled: Mutex<Vec<Uuid>>,
     /// Told what happens to jobs.
     pub feed: Feed,
+    /// Told what is enqueued for the keys they work on.
+    pub listeners: Listeners,
 }
 
 /// A write in progress. It may share its transaction with the writes of other callers.
@@ -201,6 +203,8 @@ impl WriteTx {
         }
         let jobs = std::mem::take(&mut self.jobs);
         if !jobs.is_empty() {
+            let heard = self.common.listeners.heard(&jobs);
+            self.after_commit(move || heard.iter().for_each(|listener| listener.send_modify(|()| {})));
             job::insert(&mut self, jobs).await?;
             self.wake_workers();
         }

@@ -15,7 +15,7 @@ use crate::harness::eventually;
 
 impl Shop {
     async fn claim_of(&self, most: usize) -> Claimed {
-        let claim = Claim { worker_id: Uuid::new_v4(), most, most_leaving: most };
+        let claim = Claim { worker_id: Uuid::new_v4(), most, most_leaving: most, most_apart: 0 };
         let claimed = self.store.write_last(claim, |tx, claim| Box::pin(job::claim(tx, claim)));
         tokio::time::timeout(Duration::from_secs(5), claimed).await.expect("it waits for nobody").expect("claimed")
     }

@@ -83,6 +83,7 @@ pub struct Worker {
 
 pub fn options() -> Options {
     Options {
+        apart: 0,
         concurrency: 5,
         keep: Keep { done: 100, failed: 50 },
         // Three of them without a word are a death: longer than a busy machine holds its breath.

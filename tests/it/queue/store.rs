@@ -20,7 +20,7 @@ const KEEP: Keep = Keep { done: 100, failed: 50 };
 
 impl Shop {
     async fn claim(&self, most: usize) -> Vec<Job> {
-        let claim = Claim { worker_id: Uuid::new_v4(), most, most_leaving: most };
+        let claim = Claim { worker_id: Uuid::new_v4(), most, most_leaving: most, most_apart: 0 };
         let claimed = self.store.write_last(claim, |tx, claim| Box::pin(job::claim(tx, claim))).await.unwrap();
         self.adds_up().await;
         claimed.jobs
@@ -288,7 +288,7 @@ async fn a_worker_that_beats_keeps_its_jobs_and_one_that_leaves_gives_them_up() 
     let sign_on = shop.store.write(worker, |tx, id| Box::pin(job::sign_on(tx, *id, "test", false)));
     sign_on.await.unwrap();
     shop.add_probes("p", 1).await;
-    let claim = Claim { worker_id: worker, most: 1, most_leaving: 1 };
+    let claim = Claim { worker_id: worker, most: 1, most_leaving: 1, most_apart: 0 };
     assert_eq!(shop.store.write(claim, |tx, claim| Box::pin(job::claim(tx, claim))).await.unwrap().jobs.len(), 1);
     assert_eq!(shop.rescue().await.ready, 0);
     assert!(shop.store.write(worker, |tx, id| Box::pin(job::beat(tx, *id))).await.unwrap());

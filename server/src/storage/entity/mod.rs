@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod integration_log;
+pub mod integration_webhook;
 pub mod partner;
 pub mod partner_integration;
 pub mod plan;
@@ -12,4 +13,5 @@ pub mod usage;
 pub mod usage_monthly;
 pub mod usage_revision;
 pub mod user;
+pub mod webhook_delivery;
 pub mod webhook_log;

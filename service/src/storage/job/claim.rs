@@ -9,7 +9,7 @@ use super::super::dialect::Dialect;
 use super::super::rows::Rows;
 use super::super::{WOULD_WAIT, WriteTx, asked};
 use super::{JOB, MOVED, count_moves, read_jobs, read_kind, read_kinds, tell, tell_moved};
-use crate::model::job::{Job, JobState, Kind, Kinds};
+use crate::model::job::{Job, JobState, Kind, KindRule, Kinds};
 use crate::model::transition::{JobStep, Transition};
 use crate::model::{Error, Instant, Result};
 
@@ -23,10 +23,34 @@ const PROMOTED: i64 = 1_000;
 pub struct Claim {
     /// The worker.
     pub worker_id: Uuid,
-    /// Jobs, at most.
+    /// Jobs of the kinds that share their slots, at most.
     pub most: usize,
     /// Jobs among them of kinds that leave a slot to the others, at most.
     pub most_leaving: usize,
+    /// Jobs of the kinds that have slots of their own, at most.
+    pub most_apart: usize,
+}
+
+impl Claim {
+    /// What may still be claimed after these.
+    fn without(&self, jobs: &[Job]) -> Claim {
+        let count = |counts: fn(&KindRule) -> bool| jobs.iter().filter(|job| counts(&job.kind.rule())).count();
+        let apart = count(|rule| rule.is_apart);
+        let leaving = count(|rule| rule.leaves_a_slot && !rule.is_apart);
+        let most = self.most.saturating_sub(jobs.len() - apart);
+        Claim {
+            worker_id: self.worker_id,
+            most,
+            most_leaving: self.most_leaving.saturating_sub(leaving).min(most),
+            most_apart: self.most_apart.saturating_sub(apart),
+        }
+    }
+
+    /// Whether so many of each sort are all it could take, of either.
+    fn is_filled_by(&self, kinds: impl Iterator<Item = Kind>) -> bool {
+        let (apart, shared): (Vec<Kind>, Vec<Kind>) = kinds.partition(|kind| kind.rule().is_apart);
+        (self.most > 0 && shared.len() == self.most) || (self.most_apart > 0 && apart.len() == self.most_apart)
+    }
 }
 
 struct Candidate {
@@ -46,22 +70,29 @@ pub struct Claimed {
     pub passed_by: bool,
 }
 
+impl Claimed {
+    /// Whether the claim took as many as it could of either sort, so that there may be more.
+    pub fn fills(&self, claim: &Claim) -> bool {
+        claim.is_filled_by(self.jobs.iter().map(|job| job.kind))
+    }
+}
+
 /// Leases ready jobs to a worker: by priority, keys in turn, no more of a key than its kind allows, none of a paused
 /// kind. What it costs depends on how many are claimed, not on how many wait. It waits for no other hub, whatever that
 /// one holds: so nobody waits long for what it takes.
 pub async fn claim(tx: &mut WriteTx, claim: &Claim) -> Result<Claimed> {
     let mut claimed = Claimed::default();
     for _ in 0..ROUNDS {
-        let wanted = claim.most - claimed.jobs.len();
-        if wanted == 0 {
+        let wanted = claim.without(&claimed.jobs);
+        if wanted.most + wanted.most_apart == 0 {
             break;
         }
-        let leaving = claimed.jobs.iter().filter(|job| job.kind.rule().leaves_a_slot).count();
-        let candidates = candidates(tx, wanted, claim.most_leaving - leaving).await?;
+        let candidates = candidates(tx, &wanted).await?;
         if candidates.is_empty() {
             break;
         }
-        let (found, full) = (candidates.len(), candidates.len() == wanted);
+        let full = wanted.is_filled_by(candidates.iter().map(|candidate| candidate.kind));
+        let found = candidates.len();
         let (admitted, held) = admit(tx, candidates).await?;
         claimed.passed_by |= admitted.len() + held.len() < found;
         let any_held = !held.is_empty();
@@ -74,11 +105,16 @@ pub async fn claim(tx: &mut WriteTx, claim: &Claim) -> Result<Claimed> {
     Ok(claimed)
 }
 
-/// Asks for the first of each kind and then the first of all: every branch is a walk down one index. Written once, when
-/// the store is opened.
+/// Asks for the first of each kind and then the first of all that share slots, and the first of all that have their own:
+/// every branch is a walk down one index. Written once, when the store is opened. The limits are of our own making, so
+/// that a statement has as many placeholders whatever kinds there are.
 pub(in crate::storage) fn candidates_sql(dialect: Dialect, kinds: Kinds) -> String {
     let branch = |kind: &Kind| {
-        let most = if kind.rule().leaves_a_slot { "$2" } else { "$1" };
+        let most = match kind.rule() {
+            KindRule { is_apart: true, .. } => "(SELECT apart FROM wanted)",
+            KindRule { leaves_a_slot: true, .. } => "(SELECT leaving FROM wanted)",
+            _ => "(SELECT shared FROM wanted)",
+        };
         let kind = kind.as_str();
         format!(
             "SELECT * FROM (SELECT id, kind, queue_key, priority, turn FROM jobs WHERE state = 'ready' \
@@ -87,13 +123,26 @@ pub(in crate::storage) fn candidates_sql(dialect: Dialect, kinds: Kinds) -> Stri
             skip = dialect.skip_locked()
         )
     };
-    let branches = kinds.iter().map(branch).collect::<Vec<_>>().join(" UNION ALL ");
-    format!("SELECT id, kind, queue_key, turn FROM ({branches}) AS first_jobs ORDER BY priority, turn, id LIMIT $1")
+    let sort = |is_apart: bool, most: &str| {
+        let kinds = kinds.iter().filter(|kind| kind.rule().is_apart == is_apart);
+        let branches = kinds.map(branch).collect::<Vec<_>>().join(" UNION ALL ");
+        let first = format!(
+            "SELECT id, kind, queue_key, priority, turn FROM ({branches}) AS jobs_{most} ORDER BY priority, turn, id \
+             LIMIT (SELECT {most} FROM wanted)"
+        );
+        (!branches.is_empty()).then(|| format!("SELECT * FROM ({first}) AS first_{most}"))
+    };
+    let sorts = [sort(false, "shared"), sort(true, "apart")].into_iter().flatten().collect::<Vec<_>>();
+    format!(
+        "WITH wanted (shared, leaving, apart) AS (SELECT CAST($1 AS BIGINT), CAST($2 AS BIGINT), CAST($3 AS BIGINT)) \
+         SELECT id, kind, queue_key, turn FROM ({}) AS first_jobs ORDER BY priority, turn, id",
+        sorts.join(" UNION ALL ")
+    )
 }
 
-async fn candidates(tx: &mut WriteTx, most: usize, most_leaving: usize) -> Result<Vec<Candidate>> {
+async fn candidates(tx: &mut WriteTx, wanted: &Claim) -> Result<Vec<Candidate>> {
     let dialect = tx.dialect();
-    let limits = [most, most_leaving.min(most)].map(|limit| (limit as i64).into());
+    let limits = [wanted.most, wanted.most_leaving, wanted.most_apart].map(|limit| (limit as i64).into());
     let query = dialect.statement(tx.common().candidates.as_str(), limits);
     let kinds = tx.kinds();
     let rows = asked(tx.connection().query_all_raw(query)).await?;
@@ -263,6 +312,18 @@ pub struct Standing {
     pub ready: bool,
     /// When the next scheduled job is due; it may be already.
     pub next: Option<Instant>,
+}
+
+/// Whether a job is ready of a kind that has slots of its own.
+pub async fn look_apart<C: ConnectionTrait>(connection: &C, dialect: Dialect, kinds: Kinds) -> Result<bool> {
+    let apart: Vec<&str> = kinds.iter().filter(|kind| kind.rule().is_apart).map(|kind| kind.as_str()).collect();
+    if apart.is_empty() {
+        return Ok(false);
+    }
+    let any = apart.iter().map(|kind| format!("EXISTS (SELECT 1 FROM jobs WHERE state = 'ready' AND kind = '{kind}')"));
+    let sql = format!("SELECT {} AS is_ready", any.collect::<Vec<_>>().join(" OR "));
+    let row = asked(connection.query_one_raw(dialect.statement(sql, []))).await?;
+    row.map_or(Ok(false), |row| asked_now(|| row.try_get("", "is_ready")))
 }
 
 /// Looks at the head of the queue.

@@ -249,7 +249,13 @@ mod tests {
 
     const ANY: Kind = Kind::new(&KindSpec {
         word: "any",
-        rule: KindRule { priority: 1, deadline: Duration::from_secs(60), per_key: Some(1), leaves_a_slot: false },
+        rule: KindRule {
+            priority: 1,
+            deadline: Duration::from_secs(60),
+            per_key: Some(1),
+            leaves_a_slot: false,
+            is_apart: false,
+        },
     });
 
     #[tokio::test(flavor = "multi_thread")]

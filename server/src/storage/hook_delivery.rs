@@ -1,0 +1,362 @@
+//! Events on their way to webhooks. Each transition is a set in a caller's transaction.
+
+use std::collections::{HashMap, HashSet};
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Value};
+use uuid::Uuid;
+
+use super::dialect::Dialect;
+use super::entity::webhook_delivery::{Column, Entity, Model};
+use super::hook::column;
+use super::row::word;
+use super::rows::Rows;
+use super::{WriteTx, asked};
+use crate::model::hook::{Backlog, DeliveryFilter, DeliveryStatus, HookDelivery, HookTry, Replay};
+use crate::model::integration::LogStatus;
+use crate::model::page::Page;
+use crate::model::{Instant, Json, Result};
+
+/// Which deliveries of a webhook go first: lower does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Somebody waits for it in front of a screen.
+    Test = -1,
+    /// What happens.
+    New = 0,
+    /// What was missed.
+    Replay = 1,
+}
+
+/// Tries shown of one delivery.
+const MOST_TRIES: u64 = 100;
+
+/// A delivery to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewDelivery {
+    /// UUID, version 7.
+    pub id: Uuid,
+    /// Whom it goes to.
+    pub webhook_id: Uuid,
+    /// Of whose events it is one.
+    pub integration_id: Uuid,
+    /// The event.
+    pub event: String,
+    /// The body, byte for byte.
+    pub payload: String,
+    /// `Pending` or `Held`.
+    pub status: DeliveryStatus,
+    /// Whether the event was made up.
+    pub is_test: bool,
+    /// When the event happened.
+    pub created_at: Instant,
+    /// When it is tried first; nothing when it is held.
+    pub due_at: Instant,
+}
+
+/// Adds deliveries.
+pub async fn insert(tx: &mut WriteTx, deliveries: &[NewDelivery]) -> Result<()> {
+    const COLUMNS: &[&str] = &[
+        "id",
+        "webhook_id",
+        "integration_id",
+        "event",
+        "payload",
+        "status",
+        "priority",
+        "next_attempt_at",
+        "is_test",
+        "created_at",
+    ];
+    if deliveries.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Rows::new(COLUMNS, deliveries.len());
+    for one in deliveries {
+        let priority = if one.is_test { Priority::Test } else { Priority::New };
+        let due_at = (one.status == DeliveryStatus::Pending).then_some(one.due_at);
+        rows.uuid(one.id).uuid(one.webhook_id).uuid(one.integration_id).text(&one.event).text(&one.payload);
+        rows.text(one.status.as_str()).int(priority as i32).time(due_at).bool(one.is_test).time(one.created_at);
+    }
+    let dialect = tx.dialect();
+    asked(rows.insert(tx.connection(), dialect, "webhook_deliveries", "")).await
+}
+
+/// A delivery that is to be tried.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Due {
+    /// The delivery.
+    pub id: Uuid,
+    /// The event.
+    pub event: String,
+    /// The body, byte for byte.
+    pub payload: String,
+    /// Which go first.
+    pub priority: i32,
+    /// Tries so far: the fence, because each try raises it.
+    pub attempts: i32,
+    /// Tries that were over when it was last sent anew.
+    pub attempts_before: i32,
+    /// Whether the event was made up.
+    pub is_test: bool,
+}
+
+/// The first deliveries of a webhook whose time has come; of no priority after `last`.
+pub async fn due<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    webhook_id: Uuid,
+    now: Instant,
+    last: Priority,
+    most: usize,
+) -> Result<Vec<Due>> {
+    let mut due = Vec::new();
+    for priority in [Priority::Test, Priority::New, Priority::Replay] {
+        if priority > last || due.len() >= most {
+            break;
+        }
+        let find = dialect.statement(
+            "SELECT id, event, payload, priority, attempts, attempts_before, is_test FROM webhook_deliveries \
+             WHERE status = 'pending' AND webhook_id = $1 AND priority = $2 AND next_attempt_at <= $3 \
+             ORDER BY next_attempt_at, id LIMIT $4",
+            [webhook_id.into(), (priority as i32).into(), now.into(), ((most - due.len()) as i64).into()],
+        );
+        for row in &asked(connection.query_all_raw(find)).await? {
+            due.push(Due {
+                id: column(row, "id")?,
+                event: column(row, "event")?,
+                payload: column(row, "payload")?,
+                priority: column(row, "priority")?,
+                attempts: column(row, "attempts")?,
+                attempts_before: column(row, "attempts_before")?,
+                is_test: column(row, "is_test")?,
+            });
+        }
+    }
+    Ok(due)
+}
+
+/// When the first delivery of a webhook is due; of no priority after `last`.
+pub async fn next_due<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    webhook_id: Uuid,
+    last: Priority,
+) -> Result<Option<Instant>> {
+    let mut first = None;
+    for priority in [Priority::Test, Priority::New, Priority::Replay].into_iter().filter(|one| *one <= last) {
+        let find = dialect.statement(
+            "SELECT next_attempt_at FROM webhook_deliveries WHERE status = 'pending' AND webhook_id = $1 \
+             AND priority = $2 ORDER BY next_attempt_at, id LIMIT 1",
+            [webhook_id.into(), (priority as i32).into()],
+        );
+        let row = asked(connection.query_one_raw(find)).await?;
+        let at: Option<Instant> = row.map_or(Ok(None), |row| column(&row, "next_attempt_at"))?;
+        first = first.into_iter().chain(at).min();
+    }
+    Ok(first)
+}
+
+/// How a try of a delivery ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tried {
+    /// The delivery.
+    pub id: Uuid,
+    /// The tries before this one.
+    pub attempts: i32,
+    /// Where it stands now: not `Held`.
+    pub status: DeliveryStatus,
+    /// When it is tried again, if it is.
+    pub next_attempt_at: Option<Instant>,
+    /// The receiver's HTTP status.
+    pub response_status: Option<i32>,
+    /// Why it failed.
+    pub error_class: Option<&'static str>,
+    /// When it ended.
+    pub at: Instant,
+}
+
+/// Notes how tries ended, as a set; answers with the deliveries of those that are believed: one is not when its delivery
+/// is gone, or was tried since.
+pub async fn settle(tx: &mut WriteTx, tries: &[&Tried]) -> Result<HashSet<Uuid>> {
+    const COLUMNS: &[&str] =
+        &["id", "tried", "status", "next_attempt_at", "response_status", "error_class", "finished_at"];
+    let mut rows = Rows::new(COLUMNS, tries.len());
+    for one in tries {
+        let finished_at = (one.status != DeliveryStatus::Pending).then_some(one.at);
+        rows.uuid(one.id).int(one.attempts).text(one.status.as_str()).time(one.next_attempt_at);
+        rows.int_or_null(one.response_status).text_or_null(one.error_class.map(str::to_owned)).time(finished_at);
+    }
+    let dialect = tx.dialect();
+    let changes = "status = done.status, attempts = done.tried + 1, next_attempt_at = done.next_attempt_at, \
+                   response_status = done.response_status, error_class = done.error_class, \
+                   finished_at = done.finished_at";
+    let update = dialect.update_each("webhook_deliveries", changes, "done", ("status", "pending"));
+    let update = format!("{update} AND webhook_deliveries.attempts = done.tried RETURNING webhook_deliveries.id");
+    let believed = asked(rows.query(tx.connection(), dialect, "done", &update)).await?;
+    believed.iter().map(|row| column(row, "id")).collect()
+}
+
+/// Holds what waits for a webhook that is disabled, so many at most; says how many. What was made up goes out all the
+/// same.
+pub async fn hold(tx: &mut WriteTx, webhook_id: Uuid, most: u64) -> Result<u64> {
+    let hold = tx.dialect().statement(
+        "UPDATE webhook_deliveries SET status = 'held', next_attempt_at = NULL WHERE id IN (SELECT id \
+         FROM webhook_deliveries WHERE status = 'pending' AND webhook_id = $1 AND priority >= 0 \
+         ORDER BY priority, next_attempt_at, id LIMIT $2) AND status = 'pending'",
+        [webhook_id.into(), (most as i64).into()],
+    );
+    Ok(asked(tx.connection().execute_raw(hold)).await?.rows_affected())
+}
+
+/// Removes deliveries of a webhook, so many at most; says how many.
+pub async fn remove(tx: &mut WriteTx, webhook_id: Uuid, most: u64) -> Result<u64> {
+    let remove = tx.dialect().statement(
+        "DELETE FROM webhook_deliveries WHERE id IN (SELECT id FROM webhook_deliveries WHERE webhook_id = $1 \
+         ORDER BY id LIMIT $2)",
+        [webhook_id.into(), (most as i64).into()],
+    );
+    Ok(asked(tx.connection().execute_raw(remove)).await?.rows_affected())
+}
+
+/// Sends one again that is not on its way; says whether there was such a one.
+pub async fn resend(tx: &mut WriteTx, id: Uuid, now: Instant) -> Result<bool> {
+    let resend = tx.dialect().statement(
+        "UPDATE webhook_deliveries SET status = 'pending', priority = CASE WHEN is_test THEN -1 ELSE 1 END, \
+         attempts_before = attempts, next_attempt_at = $2, finished_at = NULL WHERE id = $1 AND status <> 'pending'",
+        [id.into(), now.into()],
+    );
+    Ok(asked(tx.connection().execute_raw(resend)).await?.rows_affected() > 0)
+}
+
+/// Sends what a webhook missed again, oldest first; says how many, and whether there are more.
+pub async fn replay(tx: &mut WriteTx, webhook_id: Uuid, replay: &Replay, now: Instant) -> Result<(u64, bool)> {
+    let mut values: Vec<Value> = vec![webhook_id.into()];
+    // The list of words as the index has it: only so is it seen to serve.
+    let mut wanted = "status IN ('held', 'failed') AND webhook_id = $1 AND NOT is_test".to_owned();
+    if let Some(status) = replay.status {
+        wanted += &format!(" AND status = '{}'", status.as_str());
+    }
+    let bounds = [
+        (replay.event.clone().map(Value::from), "event ="),
+        (replay.since.map(Value::from), "created_at >="),
+        (replay.until.map(Value::from), "created_at <"),
+    ];
+    for (value, is) in bounds {
+        if let Some(value) = value {
+            values.push(value);
+            wanted += &format!(" AND {is} ${}", values.len());
+        }
+    }
+    let dialect = tx.dialect();
+    let more = format!("SELECT EXISTS (SELECT 1 FROM webhook_deliveries WHERE {wanted}) AS is_more");
+    let more = dialect.statement(more, values.clone());
+    values.extend([now.into(), (replay.most as i64).into()]);
+    let update = format!(
+        "UPDATE webhook_deliveries SET status = 'pending', priority = 1, attempts_before = attempts, \
+         next_attempt_at = ${}, finished_at = NULL WHERE id IN (SELECT id FROM webhook_deliveries WHERE {wanted} \
+         ORDER BY id LIMIT ${})",
+        values.len() - 1,
+        values.len()
+    );
+    let replayed = asked(tx.connection().execute_raw(dialect.statement(update, values))).await?.rows_affected();
+    let more = asked(tx.connection().query_one_raw(more)).await?;
+    Ok((replayed, more.map_or(Ok(false), |row| column(&row, "is_more"))?))
+}
+
+/// How many deliveries of a webhook wait.
+pub async fn backlog<C: ConnectionTrait>(connection: &C, dialect: Dialect, webhook_id: Uuid) -> Result<Backlog> {
+    let count = dialect.statement(
+        "SELECT (SELECT COUNT(*) FROM webhook_deliveries WHERE status = 'pending' AND webhook_id = $1) AS pending, \
+         (SELECT COUNT(*) FROM webhook_deliveries WHERE status IN ('held', 'failed') AND status = 'held' \
+         AND webhook_id = $1) AS held",
+        [webhook_id.into()],
+    );
+    let Some(row) = asked(connection.query_one_raw(count)).await? else { return Ok(Backlog::default()) };
+    Ok(Backlog { pending: column(&row, "pending")?, held: column(&row, "held")? })
+}
+
+/// Which of these webhooks have a newest delivery that is on its way.
+pub async fn pending_of<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    webhook_ids: &[Uuid],
+) -> Result<HashSet<Uuid>> {
+    const FIND: &str = "SELECT id, (SELECT status FROM webhook_deliveries AS deliveries \
+                        WHERE deliveries.webhook_id = shown.id AND NOT deliveries.is_test \
+                        ORDER BY deliveries.id DESC LIMIT 1) AS status FROM shown";
+    let mut shown = Rows::new(&["id"], webhook_ids.len());
+    for id in webhook_ids {
+        shown.uuid(*id);
+    }
+    let rows = asked(shown.query(connection, dialect, "shown", FIND)).await?;
+    let statuses = rows.iter().map(|row| Ok((column(row, "id")?, column(row, "status")?)));
+    let statuses = statuses.collect::<Result<HashMap<Uuid, Option<String>>>>()?;
+    let is_pending = |status: &Option<String>| status.as_deref() == Some(DeliveryStatus::Pending.as_str());
+    Ok(statuses.into_iter().filter(|(_, status)| is_pending(status)).map(|(id, _)| id).collect())
+}
+
+/// A delivery.
+pub async fn find<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<Option<HookDelivery>> {
+    asked(Entity::find_by_id(id).one(connection)).await?.map(read).transpose()
+}
+
+/// A page of a webhook's deliveries, newest first, with one more than asked for when there are more.
+pub async fn list<C: ConnectionTrait>(
+    connection: &C,
+    webhook_id: Uuid,
+    filter: &DeliveryFilter,
+    page: &Page,
+) -> Result<Vec<HookDelivery>> {
+    let mut query = Entity::find().filter(Column::WebhookId.eq(webhook_id));
+    if let Some(after) = &page.after {
+        query = query.filter(Column::Id.lt(after.id));
+    }
+    if let Some(status) = filter.status {
+        query = query.filter(Expr::cust(format!("status = '{}'", status.as_str())));
+    }
+    if let Some(event) = &filter.event {
+        query = query.filter(Column::Event.eq(event));
+    }
+    let rows = asked(query.order_by_desc(Column::Id).limit(u64::from(page.size) + 1).all(connection)).await?;
+    rows.into_iter().map(read).collect()
+}
+
+/// The tries of a delivery, oldest first.
+pub async fn tries<C: ConnectionTrait>(connection: &C, dialect: Dialect, id: Uuid) -> Result<Vec<HookTry>> {
+    let find = dialect.statement(
+        "SELECT id, status, message, request_data, response_data, duration, created_at FROM integration_logs \
+         WHERE delivery_id = $1 AND delivery_id IS NOT NULL ORDER BY id LIMIT $2",
+        [id.into(), (MOST_TRIES as i64).into()],
+    );
+    let read = |row: &QueryResult| {
+        let status: String = column(row, "status")?;
+        Ok(HookTry {
+            id: column(row, "id")?,
+            status: word("integration_logs.status", &status, LogStatus::parse)?,
+            message: column(row, "message")?,
+            request: column::<Option<Json>>(row, "request_data")?.unwrap_or_default(),
+            response: column::<Option<Json>>(row, "response_data")?.unwrap_or_default(),
+            duration: column::<Option<i32>>(row, "duration")?.unwrap_or_default(),
+            at: column(row, "created_at")?,
+        })
+    };
+    asked(connection.query_all_raw(find)).await?.iter().map(read).collect()
+}
+
+fn read(row: Model) -> Result<HookDelivery> {
+    Ok(HookDelivery {
+        id: row.id,
+        webhook_id: row.webhook_id,
+        event: row.event,
+        payload: row.payload,
+        status: word("webhook_deliveries.status", &row.status, DeliveryStatus::parse)?,
+        attempts: row.attempts,
+        next_attempt_at: row.next_attempt_at,
+        response_status: row.response_status,
+        error_class: row.error_class,
+        is_test: row.is_test,
+        created_at: row.created_at,
+        finished_at: row.finished_at,
+    })
+}
