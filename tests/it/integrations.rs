@@ -7,6 +7,7 @@ mod command;
 mod encryption;
 mod health;
 mod logs;
+mod hooks;
 mod manage;
 mod partners;
 

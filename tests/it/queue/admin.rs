@@ -8,6 +8,7 @@ use reqwest::Client as Http;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use upbridge_client::{Client, Code, v1};
+use upbridge_server::model::job::JobKind;
 use uuid::Uuid;
 
 use crate::harness::{self, ADMIN_EMAIL, ADMIN_PASSWORD, Setup, TestHub, eventually, fault, refusal};
@@ -154,7 +155,7 @@ async fn probes_run_and_are_counted_in_every_place_they_pass() {
     let stats = office.stats().await;
     assert!(stats.total.unwrap().completed >= 5 && stats.processing_time.unwrap().count >= 5, "{stats:?}");
     assert_eq!(stats.paused_kinds.len(), 0);
-    assert_eq!((stats.kinds.len(), stats.workers.len()), (6, 1));
+    assert_eq!((stats.kinds.len(), stats.workers.len()), (JobKind::ALL.len(), 1));
     assert!(stats.workers[0].last_heartbeat_age_ms < 60_000 && stats.workers[0].name.contains('@'), "{stats:?}");
     assert_eq!(stats.store_bytes.is_some(), office.hub.database.is_postgres());
     // Times of yesterday are not today's.
