@@ -1,6 +1,5 @@
 //! How a receiver knows that it is the hub who tells it something.
 
-use upbridge_server::domain::hook::manage::NewHook;
 use upbridge_server::model::Clock;
 use upbridge_server::model::hook::DeliveryStatus::Success;
 use upbridge_server::model::signature::{Key, Sent};
@@ -80,8 +79,7 @@ async fn for_the_overlap_both_secrets_sign_and_then_the_new_one_alone() {
 #[tokio::test]
 async fn no_secret_is_in_the_database_in_the_clear() {
     let (desk, peer) = (Desk::open().await, HttpPeer::start().await);
-    let plain = |new: &mut NewHook| (new.url, new.secret) = (peer.url(), Some("hunter2-hunter2".to_owned()));
-    let hook = desk.hook_with(|new| drop(plain(new))).await;
+    let hook = desk.hook_with(|new| (new.url, new.secret) = (peer.url(), Some("hunter2-hunter2".to_owned()))).await;
     let (made, _) = desk.hub.rotate_hook_secret(&ctx(), hook.id, None, 24).await.expect("rotated");
     desk.tell(hook.integration_id, [1]).await;
     desk.stand(hook.id, &[Success]).await;
