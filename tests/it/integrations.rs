@@ -6,8 +6,8 @@ mod cleanup;
 mod command;
 mod encryption;
 mod health;
-mod logs;
 mod hooks;
+mod logs;
 mod manage;
 mod partners;
 
