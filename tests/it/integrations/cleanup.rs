@@ -173,10 +173,15 @@ async fn a_long_history_goes_in_batches_and_an_integration_with_all_of_its_own()
             hub.database.execute(&format!("INSERT INTO integration_logs ({columns}) VALUES {}", rows.join(", "))).await;
         }
     }
+    history(&hub, &one, 1).await;
+    history(&hub, &two, 1).await;
     let delete = v1::DeleteIntegrationRequest { integration_id: one };
     admin.integrations().delete_integration(delete).await.unwrap();
-    assert_eq!(hub.database.count("SELECT COUNT(*) FROM integration_logs").await, 2_701);
+    assert_eq!(hub.database.count("SELECT COUNT(*) FROM integration_logs").await, 2_702);
+    for (table, rows) in [("integration_receipts", 1), ("integration_webhooks", 1), ("webhook_deliveries", 4)] {
+        assert_eq!(hub.database.count(&format!("SELECT COUNT(*) FROM {table}")).await, rows, "{table}");
+    }
     let cleaned = clean(&admin, false).await;
     assert_eq!((cleaned.deleted["integration_logs"], cleaned.more), (2_700, false));
-    assert_eq!(hub.database.count("SELECT COUNT(*) FROM integration_logs").await, 1);
+    assert_eq!(hub.database.count("SELECT COUNT(*) FROM integration_logs").await, 2);
 }

@@ -390,6 +390,18 @@ async fn integrations_are_managed_over_http_with_the_words_of_the_sources() {
     let form = json!({ "name": "Renamed", "provider": "midtrans", "credentials": data["credentials"] });
     let (code, changed) = harness::json(http.put(&one).bearer_auth(&token).json(&form)).await;
     assert_eq!((code, &changed["data"]["name"]), (200, &json!("Renamed")), "{changed}");
+    for (credentials, shown) in [
+        (json!({ "signatureKey": "signature-key-1" }), json!({ "serverKey": "••••efgh", "signatureKey": "••••ey-1" })),
+        (json!({ "signatureKey": null }), json!({ "serverKey": "••••efgh" })),
+    ] {
+        let form = json!({ "credentials": credentials });
+        let (code, changed) = harness::json(http.patch(&one).bearer_auth(&token).json(&form)).await;
+        assert_eq!((code, &changed["data"]["credentials"]), (200, &shown));
+    }
+    let form = json!({ "baseUrl": "https://169.254.169.254" });
+    let (code, refused) = harness::json(http.patch(&one).bearer_auth(&token).json(&form)).await;
+    let detail = json!({ "field": "baseUrl", "description": "is not an address the hub may call" });
+    assert_eq!((code, &refused["error"]["details"][0]), (400, &detail));
     let (_, listed) = harness::json(http.get(&url).bearer_auth(&token)).await;
     assert_eq!((listed["success"].as_bool(), listed["data"].as_array().unwrap().len()), (Some(true), 1));
     let bad = json!({ "category": "email", "provider": "smtp", "name": "Mail", "credentials": { "port": 25 } });
