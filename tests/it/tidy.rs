@@ -282,7 +282,13 @@ fn no_test_waits_for_time_to_pass() {
 #[test]
 fn the_name_of_a_test_is_a_sentence() {
     let word = concat!("fn te", "st_");
-    let found = sources("").into_iter().filter(|source| source.code().contains(word));
+    // A function that is no test may well be about one, such as the test of a connection.
+    let names_one = |code: &str| {
+        let lines: Vec<_> = code.lines().map(str::trim_start).collect();
+        let is_test = |line: &str| line.starts_with("#[") && line.contains("test");
+        lines.windows(2).any(|pair| is_test(pair[0]) && pair[1].contains(word))
+    };
+    let found = sources("").into_iter().filter(|source| names_one(&source.code()));
     let found: Vec<_> = found.map(|source| source.path).collect();
     assert!(found.is_empty(), "{found:#?}");
 }
