@@ -102,8 +102,10 @@ pub struct Counted {
     pub good_minutes: i64,
     /// Requests of the last hour, as far as it is in the window.
     pub last_hour: Requests,
-    /// Those of the last 15 minutes that failed because the credentials are refused.
+    /// Tests and errors of the last 15 minutes: the provider refused the credentials.
     pub refused_lately: i64,
+    /// Callbacks that proved nothing and deliveries that were not let in, in the last 15 minutes.
+    pub unproved_lately: i64,
 }
 
 /// How an integration is.

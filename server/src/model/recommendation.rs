@@ -83,6 +83,7 @@ pub const RULES: &[Rule] = &[
     Rule { name: "failed test", says: |seen| failed_test(seen).into_iter().collect() },
     Rule { name: "rising failures", says: |seen| rising(seen).into_iter().collect() },
     Rule { name: "error pattern", says: |seen| pattern(seen).into_iter().collect() },
+    Rule { name: "unproved calls", says: |seen| unproved(seen).into_iter().collect() },
     Rule { name: "rate limit", says: |seen| limited(seen).into_iter().collect() },
     Rule { name: "slow answers", says: |seen| slow(seen).into_iter().collect() },
     Rule { name: "webhooks", says: webhooks },
@@ -104,6 +105,17 @@ fn refused_credentials(seen: &Evidence<'_>) -> Option<String> {
     }
     let test = seen.last_test.filter(|test| is_failure(test, Some(FailureClass::Auth)))?;
     Some(format!("🔴 The credentials were refused at the last test, {}. {RENEW}", time(test.at)))
+}
+
+fn unproved(seen: &Evidence<'_>) -> Option<String> {
+    let count = seen.counted.unproved_lately;
+    (count > 0).then(|| {
+        format!(
+            "🟠 Authentication of callbacks or deliveries failed {} in the last 15 minutes. Compare the signing secret \
+             with the other side's, and renew the credential when they differ.",
+            times(count)
+        )
+    })
 }
 
 fn band(seen: &Evidence<'_>) -> Option<String> {

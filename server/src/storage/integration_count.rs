@@ -91,22 +91,23 @@ pub async fn of_window<C: ConnectionTrait>(
     let first_hour = Span::Hour.start(window.start);
     let whole = if first_hour == start { start } else { first_hour + 3_600 };
     let minute = |minutes: i64| (Span::Minute.start(window.end) - minutes * 60).max(start);
-    let sums = |part: &str, from: &str, to: &str| {
+    let sums = |part: &str, which: &str, from: &str, to: &str| {
         format!(
             "SELECT '{part}' AS part, CAST(0 AS BIGINT) AS starts_at, status, error_class, \
              CAST(SUM(count) AS BIGINT) AS count, CAST(SUM(timed) AS BIGINT) AS timed, \
              CAST(SUM(millis) AS BIGINT) AS millis, CAST(0 AS BIGINT) AS minutes FROM integration_counts \
-             WHERE {REQUESTS} AND span = 'minute' AND starts_at >= {from} AND starts_at < {to} \
+             WHERE {REQUESTS}{which} AND span = 'minute' AND starts_at >= {from} AND starts_at < {to} \
              GROUP BY status, error_class"
         )
     };
     let sql = format!(
         "SELECT 'hour' AS part, starts_at, status, error_class, count, timed, millis, minutes FROM integration_counts \
          WHERE {REQUESTS} AND span = 'hour' AND starts_at >= $2 AND starts_at < $3 \
-         UNION ALL {} UNION ALL {} UNION ALL {}",
-        sums("first", "$4", "$5"),
-        sums("last_hour", "$6", "$3"),
-        sums("lately", "$7", "$3"),
+         UNION ALL {} UNION ALL {} UNION ALL {} UNION ALL {}",
+        sums("first", "", "$4", "$5"),
+        sums("last_hour", "", "$6", "$3"),
+        sums("refused", " AND action <> 'webhook' AND error_class = 'auth'", "$7", "$3"),
+        sums("unproved", " AND action = 'webhook' AND error_class = 'auth'", "$7", "$3"),
     );
     let after = Span::Minute.start(window.end) + 60;
     let seconds = [first_hour, after, start, whole, minute(60), minute(15)];
@@ -148,8 +149,8 @@ impl Folded {
             *(if is_good { &mut requests.success } else { &mut requests.failed }) += count;
         };
         match part.as_str() {
-            "lately" if class == Some(FailureClass::Auth) && !is_good => counted.refused_lately += count,
-            "lately" => {}
+            "refused" => counted.refused_lately += count,
+            "unproved" => counted.unproved_lately += count,
             "last_hour" => add(&mut counted.last_hour),
             _ if is_partial => {}
             _ => {

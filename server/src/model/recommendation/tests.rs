@@ -117,6 +117,15 @@ fn refused_credentials_are_renewed() {
 }
 
 #[test]
+fn calls_that_prove_nothing_are_said_to() {
+    let mut scene = Scene::well();
+    scene.counted.unproved_lately = 2;
+    let said = scene.said();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].starts_with("🟠 Authentication of callbacks or deliveries failed twice in the last 15 minutes."));
+}
+
+#[test]
 fn a_failed_test_is_said_with_its_class_and_message() {
     let mut scene = Scene::well();
     scene.last_test = Some(test(LogStatus::Failed, Some(FailureClass::Timeout), TimeDelta::hours(1)));
