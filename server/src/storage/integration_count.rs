@@ -70,7 +70,7 @@ pub async fn of_days<C: ConnectionTrait>(
     let sql = format!(
         "SELECT starts_at, CAST(SUM(count) AS BIGINT) AS count FROM integration_counts WHERE integration_id = $1 \
          AND span = 'day' AND starts_at >= $2 AND starts_at < $3{action}{status} GROUP BY starts_at \
-         ORDER BY starts_at DESC LIMIT {most}"
+         HAVING SUM(count) > 0 ORDER BY starts_at DESC LIMIT {most}"
     );
     let values = [integration_id.into(), from.into(), to.into()];
     let rows = asked(connection.query_all_raw(dialect.statement(sql, values))).await?;

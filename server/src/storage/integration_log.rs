@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryResult, TryGetable};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -113,6 +113,56 @@ async fn count(tx: &mut WriteTx, logs: &[NewLog]) -> Result<()> {
     asked(rows.insert(tx.connection(), dialect, "integration_counts", add)).await
 }
 
+/// Takes entries that were removed out of the counts again, so that what is counted can be listed. `gone` are rows of
+/// [`REMOVED`]. Counts of minutes are left as they are: they are read for the last days, and gone before the entries.
+pub async fn uncount(tx: &mut WriteTx, gone: &[QueryResult]) -> Result<()> {
+    const COLUMNS: &[&str] =
+        &["integration_id", "span", "starts_at", "action", "status", "error_class", "count", "timed", "millis"];
+    // Whichever hub counted them: the sum over its shards is what is read.
+    const TAKE: &str = "UPDATE integration_counts SET count = integration_counts.count - gone.count, \
+                        timed = integration_counts.timed - gone.timed, \
+                        millis = integration_counts.millis - gone.millis FROM gone \
+                        WHERE integration_counts.integration_id = gone.integration_id \
+                        AND integration_counts.span = gone.span AND integration_counts.starts_at = gone.starts_at \
+                        AND integration_counts.action = gone.action AND integration_counts.status = gone.status \
+                        AND integration_counts.error_class = gone.error_class \
+                        AND integration_counts.shard = (SELECT MIN(one.shard) FROM integration_counts AS one \
+                        WHERE one.integration_id = gone.integration_id AND one.span = gone.span \
+                        AND one.starts_at = gone.starts_at AND one.action = gone.action AND one.status = gone.status \
+                        AND one.error_class = gone.error_class) RETURNING integration_counts.shard";
+    type Key = (Uuid, Span, i64, String, String, String);
+    let mut counts: BTreeMap<Key, (i64, i64, i64)> = BTreeMap::new();
+    for row in gone {
+        let at: Instant = column(row, "created_at")?;
+        let duration: Option<i32> = column(row, "duration")?;
+        let kind: (String, String, String) =
+            (column(row, "action")?, column(row, "status")?, column(row, "error_class")?);
+        for span in [Span::Hour, Span::Day, Span::Total] {
+            let (action, status, class) = kind.clone();
+            let key = (column(row, "integration_id")?, span, span.start(at), action, status, class);
+            let sum = counts.entry(key).or_default();
+            sum.0 += 1;
+            sum.1 += i64::from(duration.is_some());
+            sum.2 += i64::from(duration.unwrap_or(0));
+        }
+    }
+    let mut rows = Rows::new(COLUMNS, counts.len());
+    for ((integration_id, span, starts_at, action, status, class), (count, timed, millis)) in counts {
+        rows.uuid(integration_id).text(span.as_str()).bigint(starts_at).text(action).text(status).text(class);
+        rows.bigint(count).bigint(timed).bigint(millis);
+    }
+    let dialect = tx.dialect();
+    asked(rows.query(tx.connection(), dialect, "gone", TAKE)).await.map(drop)
+}
+
+/// What [`uncount`] wants to know of entries that are removed.
+pub const REMOVED: &str = "integration_id, action, status, COALESCE(error_details->>'class', '') AS error_class, \
+                           duration, created_at";
+
+fn column<T: TryGetable>(row: &QueryResult, name: &str) -> Result<T> {
+    row.try_get("", name).map_err(fault)
+}
+
 /// The bit of a minute within its hour.
 fn minute_bit(at: Instant) -> i64 {
     1 << (at.timestamp().rem_euclid(3_600) / 60)
@@ -147,7 +197,7 @@ pub async fn page<C: ConnectionTrait>(
     values.extend([i64::from(size).into(), offset.into()]);
     sql += &format!(" ORDER BY created_at DESC, id DESC LIMIT ${} OFFSET ${}", values.len() - 1, values.len());
     let found = asked(connection.query_all_raw(dialect.statement(sql, values))).await?;
-    let ids: Vec<Uuid> = found.iter().map(|row| row.try_get("", "id").map_err(fault)).collect::<Result<_>>()?;
+    let ids: Vec<Uuid> = found.iter().map(|row| column(row, "id")).collect::<Result<_>>()?;
     if ids.is_empty() {
         return Ok(Vec::new());
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::dialect::{Column, Dialect};
 use super::rows::Rows;
-use super::{WriteTx, asked, fault};
+use super::{WriteTx, asked, fault, integration_log};
 use crate::model::retention::Table;
 use crate::model::tally::Span;
 use crate::model::{Instant, Json, Result};
@@ -114,8 +114,14 @@ pub async fn remove(tx: &mut WriteTx, table: Table, before: Instant, most: u64) 
     let (table, row) = (scope.table, dialect.row_name());
     let past = scope.past(dialect, &format!("{table}.{row} AS place"), dialect.skip_locked());
     let sql = format!("DELETE FROM {table} WHERE {row} IN ({past})");
-    let remove = dialect.statement(sql, [before.into(), (most as i64).into()]);
-    Ok(asked(tx.connection().execute_raw(remove)).await?.rows_affected())
+    let values: [Value; 2] = [before.into(), (most as i64).into()];
+    if table == Table::IntegrationLogs.as_str() {
+        let sql = format!("{sql} RETURNING {}", integration_log::REMOVED);
+        let gone = asked(tx.connection().query_all_raw(dialect.statement(sql, values))).await?;
+        integration_log::uncount(tx, &gone).await?;
+        return Ok(gone.len() as u64);
+    }
+    Ok(asked(tx.connection().execute_raw(dialect.statement(sql, values))).await?.rows_affected())
 }
 
 /// Rows of a table that are past their retention, oldest first, as JSON with their ids; nothing for a table whose rows
@@ -221,9 +227,15 @@ pub async fn remove_named(tx: &mut WriteTx, table: Table, ids: &[Uuid], before: 
         rows.uuid(*id).time(before);
     }
     let old = old.replace("$1", "(SELECT before FROM named LIMIT 1)");
-    let remove = format!("DELETE FROM {table} WHERE {id} IN (SELECT id FROM named) AND {old} RETURNING {id}");
+    let is_counted = table == Table::IntegrationLogs.as_str();
+    let returned = if is_counted { integration_log::REMOVED } else { id };
+    let remove = format!("DELETE FROM {table} WHERE {id} IN (SELECT id FROM named) AND {old} RETURNING {returned}");
     let dialect = tx.dialect();
-    Ok(asked(rows.query(tx.connection(), dialect, "named", &remove)).await?.len() as u64)
+    let gone = asked(rows.query(tx.connection(), dialect, "named", &remove)).await?;
+    if is_counted {
+        integration_log::uncount(tx, &gone).await?;
+    }
+    Ok(gone.len() as u64)
 }
 
 /// Removes counts of what happened to integrations in spans that start before `before`, integration by integration; says

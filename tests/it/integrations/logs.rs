@@ -197,7 +197,8 @@ async fn every_page_total_and_statistic_is_what_counting_entry_by_entry_finds() 
     let mut dice = Dice::new(17);
     let mut logs = past(id, &mut dice);
     book.write(&logs).await;
-    let elsewhere: Vec<NewLog> = past(other, &mut dice).into_iter().take(500).collect();
+    let elsewhere: Vec<NewLog> =
+        past(other, &mut dice).into_iter().filter(|log| log.at > noon() - TimeDelta::days(80)).take(500).collect();
     book.write(&elsewhere).await;
     logs.sort_by_key(|log| std::cmp::Reverse((log.at, log.id)));
     let hub = book.close().await;
@@ -206,6 +207,15 @@ async fn every_page_total_and_statistic_is_what_counting_entry_by_entry_finds() 
         compare(&client, id, &logs, &mut dice).await;
     }
     explained(&hub).await;
+    // What is removed after its time is counted no more.
+    let cleaned = client.analytics().cleanup_old_data(v1::CleanupOldDataRequest::default()).await.unwrap().into_inner();
+    let before = logs.len();
+    logs.retain(|log| log.at >= noon() - TimeDelta::days(90));
+    assert_eq!(cleaned.deleted["integration_logs"], (before - logs.len()) as i64);
+    assert!(!cleaned.more && logs.len() < before);
+    for _ in 0..150 {
+        compare(&client, id, &logs, &mut dice).await;
+    }
 }
 
 /// Asks for any page of any filter.
