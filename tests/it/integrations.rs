@@ -10,6 +10,7 @@ mod hooks;
 mod logs;
 mod manage;
 mod partners;
+mod sample;
 mod source;
 
 use std::collections::BTreeMap;

@@ -7,14 +7,17 @@ use uuid::Uuid;
 
 use super::Hub;
 use super::bootstrap::internal;
+use super::hook::manage::NewHook;
 use crate::model::integration::{
     Credentials, Environment, IntegrationFilter, NewIntegration, PartnerFilter, PartnerStatus, Provider,
 };
 use crate::model::page::Page;
-use crate::model::{Ctx, Error, Json, Result};
+use crate::model::{Ctx, Json, Result};
 
 /// Whose the samples are.
 const PARTNER: &str = "Sample Partner";
+/// Whom they would tell.
+const WEBHOOK: &str = "https://partner.example/webhooks/payment";
 /// Most that one page has; the samples are fewer.
 const MOST: i32 = 200;
 
@@ -25,7 +28,7 @@ pub struct Sample {
     pub kind: &'static str,
     /// Its name.
     pub name: String,
-    /// UUID; the nil one when somebody added it at this moment.
+    /// UUID.
     pub id: Uuid,
     /// Whether it was made just now.
     pub is_new: bool,
@@ -40,8 +43,31 @@ impl Hub {
         for provider in Provider::ALL {
             samples.push(self.sample_integration(&ctx, partner.id, *provider).await?);
         }
+        // Midtrans is the first of them.
+        let webhook = self.sample_webhook(&ctx, samples[0].id).await?;
+        samples.push(webhook);
         samples.insert(0, partner);
         Ok(samples)
+    }
+
+    /// A webhook that would be told of payments.
+    async fn sample_webhook(&self, ctx: &Ctx, integration_id: Uuid) -> Result<Sample> {
+        let sample = |id, is_new| Sample { kind: "webhook", name: WEBHOOK.to_owned(), id, is_new };
+        let found = self.list_hooks(integration_id).await?;
+        if let Some(one) = found.iter().find(|one| one.url == WEBHOOK) {
+            return Ok(sample(one.id, false));
+        }
+        let new = NewHook {
+            url: WEBHOOK.to_owned(),
+            secret: None,
+            events: vec!["payment.success".to_owned(), "payment.failed".to_owned()],
+            is_active: Some(false),
+            retry_attempts: None,
+            retry_delay: None,
+            rate_limit: None,
+        };
+        let (made, _) = self.create_hook(ctx, integration_id, new).await?;
+        Ok(sample(made.id, true))
     }
 
     async fn sample_partner(&self, ctx: &Ctx) -> Result<Sample> {
@@ -74,12 +100,7 @@ impl Hub {
             base_url: (provider == Provider::Wablas).then(|| "https://sample.wablas.com".to_owned()),
             is_active: false,
         };
-        match self.create_integration(ctx, new).await {
-            Ok((made, _)) => Ok(sample(made.id, true)),
-            // Renamed by somebody to what this one is called, or added at this moment.
-            Err(Error::Taken { .. }) => Ok(sample(Uuid::nil(), false)),
-            Err(error) => Err(error),
-        }
+        Ok(sample(self.create_integration(ctx, new).await?.0.id, true))
     }
 }
 
