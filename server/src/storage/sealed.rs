@@ -3,16 +3,12 @@
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
+use super::dialect::Dialect;
+use super::hook::{PREVIOUS_SECRET, SECRET};
+use super::integration::CREDENTIALS;
 use super::rows::Rows;
 use super::{WriteTx, asked, fault};
 use crate::model::Result;
-use crate::storage::dialect::Dialect;
-use crate::storage::integration::CREDENTIALS;
-
-/// What the secret of a webhook is sealed for.
-pub const WEBHOOK_SECRET: &str = "webhook secret";
-/// What the secret that a webhook had before is sealed for.
-pub const PREVIOUS_WEBHOOK_SECRET: &str = "previous webhook secret";
 
 /// A table with something sealed in it.
 #[derive(Debug)]
@@ -50,7 +46,7 @@ pub static PLACES: [Place; 2] = [
     Place {
         table: "integration_webhooks",
         key_id: "secret_key_id",
-        sealed: [("webhook_secret", WEBHOOK_SECRET), ("previous_secret", PREVIOUS_WEBHOOK_SECRET)],
+        sealed: [("webhook_secret", SECRET), ("previous_secret", PREVIOUS_SECRET)],
     },
 ];
 

@@ -55,11 +55,20 @@ async fn integrations_are_looked_at_from_the_command_line_with_their_secrets_mas
     assert!(shown.contains("••••key1") && !shown.contains("midtranskey"), "{shown}");
     let one: Value = serde_json::from_str(&says(&hub, &["get", &made.id, "--json"]).await).unwrap();
     assert_eq!(one, listed);
+    let logs = says(&hub, &["logs", &made.id, "--action", "config_change"]).await;
+    assert!(logs.contains("The integration was added") && logs.ends_with("page 1 of 1, 1 entries"), "{logs}");
+    assert_eq!(says(&hub, &["logs", &made.id, "--json"]).await.lines().count(), 1);
+    let health = says(&hub, &["health", &made.id]).await;
+    assert!(health.starts_with("status        unknown\nrequests      0\n"), "{health}");
     for (arguments, word) in [
         (vec!["get", &partner_id], "NOT_FOUND"),
         (vec!["get", "nonsense"], "UUID"),
         (vec!["list", &made.id], "NOT_FOUND"),
         (vec!["test", &partner_id], "NOT_FOUND"),
+        (vec!["logs", &partner_id], "NOT_FOUND"),
+        (vec!["health", &partner_id], "NOT_FOUND"),
+        (vec!["logs", &made.id, "--limit", "0"], "limit"),
+        (vec!["health", &made.id, "--hours", "721"], "hours"),
         (vec!["rotate-encryption"], "--yes"),
     ] {
         let complaint = complaint(&hub, &arguments).await;
