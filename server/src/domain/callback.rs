@@ -103,6 +103,11 @@ impl Hub {
         }
     }
 
+    /// Forgets which integrations a notification may belong to: one of them, or a partner, is another now.
+    pub(super) fn forget_callback_candidates(&self) {
+        self.callbacks.midtrans.forget(&());
+    }
+
     async fn open_active(&self, provider: Provider) -> Result<Arc<Vec<Opened>>> {
         let listed = list_active(self.store.read(), provider, CANDIDATES).await?;
         // One that does not open is passed over; it says so in the log.

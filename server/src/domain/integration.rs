@@ -106,6 +106,7 @@ impl Hub {
                 })
             })
             .await?;
+        self.forget_callback_candidates();
         Ok((made, token))
     }
 
@@ -113,7 +114,8 @@ impl Hub {
     pub async fn update_integration(&self, ctx: &Ctx, id: Uuid, mut change: IntegrationChange) -> Result<Integration> {
         change.name = change.name.as_deref().map(checked_name).transpose()?;
         let input = (ctx.clone(), id, change, self.now(), self.sealer.clone(), self.outward.clone());
-        self.store
+        let updated = self
+            .store
             .write(input, |tx, (ctx, id, change, now, sealer, outward)| {
                 Box::pin(async move {
                     let (held, sealed) = storage::integration::hold_sealed(tx, *id).await?.ok_or(MISSING)?;
@@ -124,7 +126,9 @@ impl Hub {
                     Ok(update.integration)
                 })
             })
-            .await
+            .await?;
+        self.forget_callback_candidates();
+        Ok(updated)
     }
 
     /// Deletes an integration with its history.
@@ -148,7 +152,9 @@ impl Hub {
                     audit::insert(tx, ctx, entry("integration.deleted", *id, changes), *now).await
                 })
             })
-            .await
+            .await?;
+        self.forget_callback_candidates();
+        Ok(())
     }
 
     /// Makes a new secret path for the callbacks of an integration; the one before is good no more.

@@ -41,7 +41,8 @@ impl Hub {
     /// Changes parts of a partner.
     pub async fn update_partner(&self, ctx: &Ctx, id: Uuid, mut change: PartnerChange) -> Result<Partner> {
         change.name = change.name.as_deref().map(checked_name).transpose()?;
-        self.store
+        let updated = self
+            .store
             .write((ctx.clone(), id, change, self.now()), |tx, (ctx, id, change, now)| {
                 Box::pin(async move {
                     let held = storage::partner::hold(tx, *id).await?.ok_or(Error::NotFound { what: "partner" })?;
@@ -64,7 +65,9 @@ impl Hub {
                     })
                 })
             })
-            .await
+            .await?;
+        self.forget_callback_candidates();
+        Ok(updated)
     }
 
     /// Deletes a partner who has no integrations left.

@@ -1,6 +1,7 @@
 //! What providers call back: whom the hub believes, what it keeps, and what it answers.
 
 mod crash;
+mod managed;
 mod refused;
 mod taken;
 
