@@ -1,8 +1,11 @@
 //! `application/x-www-form-urlencoded`, read without loss: names and values are bytes.
 
+/// A field: its name and its value.
+pub type Field = (Vec<u8>, Vec<u8>);
+
 /// The fields of a form, in their order. A field without `=` is no field: what is signed of a form does not tell where a
 /// name ends, so the form has to.
-pub fn fields(body: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, &'static str> {
+pub fn fields(body: &[u8]) -> Result<Vec<Field>, &'static str> {
     let pairs = body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
     pairs
         .map(|pair| {

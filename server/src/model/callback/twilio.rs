@@ -67,7 +67,7 @@ fn is_form(callback: &Callback) -> bool {
 
 /// What is signed of a form: each name with each of its values once, in the order of their bytes.
 fn signed_content(body: &[u8]) -> Result<Vec<u8>, Refused> {
-    let fields: BTreeSet<(Vec<u8>, Vec<u8>)> = form::fields(body)?.into_iter().collect();
+    let fields: BTreeSet<form::Field> = form::fields(body)?.into_iter().collect();
     Ok(fields.into_iter().flat_map(|(name, value)| [name, value]).flatten().collect())
 }
 
