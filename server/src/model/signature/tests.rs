@@ -1,5 +1,7 @@
 //! Published vectors, and everything that must not pass.
 
+mod vectors;
+
 use super::*;
 
 const SECRET: &str = "It's a Secret to Everybody";

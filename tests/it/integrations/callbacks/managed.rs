@@ -1,6 +1,6 @@
 //! Callbacks of integrations as administrators manage them.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use upbridge_client::v1;
 use upbridge_client::v1::IntegrationProvider as Provider;
 
@@ -69,4 +69,86 @@ async fn what_is_changed_about_an_integration_counts_for_the_next_notification()
     let update = v1::UpdatePartnerRequest { partner_id: partner_id.clone(), status, ..Default::default() };
     admin.partners().update_partner(update).await.unwrap();
     assert_eq!(code("SB-Mid-server-other-00").await, 401, "nor is one of a partner who is inactive");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_ask_are_told_once_and_exactly_this() {
+    let hub = setup().set("OUTBOUND_ALLOWED_NETWORKS", "127.0.0.0/8").start().await;
+    let admin = hub.admin().await;
+    for call in calls() {
+        let id = Wanted::at(call.provider, call.credentials.clone()).add(&hub.database).await;
+        // One that is not active: what it would be told is kept.
+        let webhook = v1::CreateIntegrationWebhookRequest {
+            integration_id: id.to_string(),
+            webhook_url: "http://127.0.0.1:9/".into(),
+            events: vec![call.event.into()],
+            is_active: Some(false),
+            ..Default::default()
+        };
+        admin.integration_webhooks().create_integration_webhook(webhook).await.unwrap();
+        let path = call.path(id);
+        let headers = (call.headers)(&path, &call.body);
+        for _ in 0..2 {
+            deliver(&hub, &path, &headers, call.body.clone()).await;
+        }
+    }
+    let told = hub.database.texts("SELECT payload FROM webhook_deliveries ORDER BY id").await;
+    let mut told: Vec<Value> = told.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    for event in &mut told {
+        let id = event["data"].as_object_mut().unwrap().shift_remove("integrationId").unwrap();
+        assert!(Uuid::parse_str(id.as_str().unwrap()).is_ok());
+        assert_eq!(event["data"].as_object_mut().unwrap().shift_remove("environment"), Some(json!("sandbox")));
+    }
+    let noon = "2026-03-15T12:00:00Z";
+    let event = |kind: &str, at: &str, data: Value| {
+        let mut data = data;
+        data["occurredAt"] = json!(at);
+        json!({ "type": kind, "timestamp": at.replace('Z', ".000Z"), "data": data })
+    };
+    let expected = [
+        event(
+            "payment.success",
+            "2026-01-05T02:02:10Z",
+            json!({"provider": "midtrans", "orderId": "LMS-INV-0001", "status": "success", "providerStatus": "settlement",
+                "transactionId": "aaaaaaaa-0000-4000-8000-000000000001", "statusCode": "200", "fraudStatus": "accept",
+                "paymentType": "bank_transfer", "amount": "150000.00", "currency": "IDR"}),
+        ),
+        event(
+            "payment.failed",
+            "2026-01-05T02:02:12Z",
+            json!({"provider": "xendit", "providerEvent": "payment.failure", "orderId": "LMS-INV-0002",
+                "transactionId": "py-1", "status": "failed", "providerStatus": "FAILED", "amount": "150000",
+                "currency": "IDR", "failureCode": "CARD_DECLINED"}),
+        ),
+        event(
+            "payment.pending",
+            noon,
+            json!({"provider": "stripe", "providerEvent": "payment_intent.processing", "providerEventId": "evt_1",
+                "orderId": "pi_1", "transactionId": "pi_1", "status": "pending", "providerStatus": "processing",
+                "amount": "1000", "currency": "usd"}),
+        ),
+        event(
+            "message.delivered",
+            noon,
+            json!({"provider": "twilio", "messageId": "SM1", "status": "delivered", "providerStatus": "delivered"}),
+        ),
+        event(
+            "message.sent",
+            noon,
+            json!({"provider": "wablas", "messageId": "w1", "status": "sent", "providerStatus": "sent",
+                "deviceId": "ABC123"}),
+        ),
+        event(
+            "message.failed",
+            noon,
+            json!({"provider": "fonnte", "messageId": "80000001", "stateId": "3EB000000001", "status": "failed",
+                "providerStatus": "expired", "deviceId": "6281200000000"}),
+        ),
+        event(
+            "email.bounced",
+            "2026-03-15T11:59:00Z",
+            json!({"provider": "smtp", "messageId": "m1", "status": "bounced", "providerStatus": "bounced"}),
+        ),
+    ];
+    assert_eq!(told, expected);
 }
