@@ -127,11 +127,18 @@ pub fn noon() -> DateTime<Utc> {
 #[derive(Default)]
 pub struct Setup {
     variables: Vec<(&'static str, String)>,
+    adjustments: Vec<fn(&mut Config)>,
 }
 
 impl Setup {
     pub fn set(mut self, name: &'static str, value: impl Into<String>) -> Setup {
         self.variables.push((name, value.into()));
+        self
+    }
+
+    /// Changes what no variable does.
+    pub fn adjust(mut self, adjustment: fn(&mut Config)) -> Setup {
+        self.adjustments.push(adjustment);
         self
     }
 
@@ -142,7 +149,8 @@ impl Setup {
     pub async fn start_on(self, database: TestDatabase) -> TestHub {
         let mut variables = variables(&database);
         variables.extend(self.variables.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        let config = Config::read(&variables, database.directory.path()).expect("a good configuration");
+        let mut config = Config::read(&variables, database.directory.path()).expect("a good configuration");
+        self.adjustments.iter().for_each(|adjust| adjust(&mut config));
         let tls = config.tls.is_some();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");

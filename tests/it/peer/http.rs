@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::wire::{Wire, listen, own_tls};
+use super::wire::{OwnTls, Wire, listen};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -145,7 +145,7 @@ impl HttpPeer {
 
     /// The same over TLS, with a certificate nobody vouches for.
     pub async fn start_tls() -> HttpPeer {
-        HttpPeer::at(SocketAddr::from(([127, 0, 0, 1], 0)), Some(own_tls().0)).await
+        HttpPeer::at(SocketAddr::from(([127, 0, 0, 1], 0)), Some(OwnTls::new().acceptor)).await
     }
 
     /// A peer at an address of its own, or one another had.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -77,15 +77,21 @@ pub fn listen(address: SocketAddr) -> TcpListener {
     socket.listen(1024).expect("listens")
 }
 
-/// Speaks TLS with a certificate of its own making, for `localhost` and 127.0.0.1; the certificate is what a caller
-/// would have to trust.
-pub fn own_tls() -> (TlsAcceptor, CertificateDer<'static>) {
-    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let certificate = made.cert.der().clone();
-    let config = rustls::ServerConfig::builder().with_no_client_auth();
-    let config = config.with_single_cert(vec![certificate.clone()], key.into()).expect("a key of the certificate");
-    (TlsAcceptor::from(Arc::new(config)), certificate)
+/// TLS with a certificate of its own making, for `localhost` and 127.0.0.1.
+pub struct OwnTls {
+    pub acceptor: TlsAcceptor,
+    /// The certificate, which a caller would have to trust.
+    pub pem: String,
+}
+
+impl OwnTls {
+    pub fn new() -> OwnTls {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let config = rustls::ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(vec![made.cert.der().clone()], key.into()).expect("its own key");
+        OwnTls { acceptor: TlsAcceptor::from(Arc::new(config)), pem: made.cert.pem() }
+    }
 }
