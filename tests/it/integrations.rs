@@ -4,6 +4,7 @@ mod book;
 mod callbacks;
 mod cleanup;
 mod command;
+mod connection;
 mod encryption;
 mod health;
 mod hooks;

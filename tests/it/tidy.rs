@@ -156,6 +156,7 @@ fn only_storage_knows_the_database() {
 #[test]
 fn only_the_outward_door_calls_others() {
     only_in(&["reqwest"], &["service/src/delivery/"]);
+    only_in(&["lettre", "tokio_rustls", "rustls_platform_verifier"], &["server/src/delivery/"]);
 }
 
 #[test]
