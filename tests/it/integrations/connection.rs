@@ -13,7 +13,7 @@ use upbridge_client::v1::IntegrationProvider as Provider;
 use upbridge_client::{Client, v1};
 
 use super::{add, new, partner};
-use crate::harness::{Setup, TestHub};
+use crate::harness::{ADMIN_EMAIL, ADMIN_PASSWORD, Setup, TestHub};
 use crate::peer::HttpPeer;
 
 /// What no answer, log or table may show.
@@ -34,15 +34,31 @@ fn near() -> Setup {
 struct Stage {
     hub: TestHub,
     admin: Client,
+    /// The administrator's, for requests over HTTP.
+    token: String,
     partner_id: String,
 }
 
 impl Stage {
     async fn of(setup: Setup) -> Stage {
         let hub = setup.start().await;
-        let admin = hub.admin().await;
-        let partner_id = partner(&admin, "Contoh").await;
-        Stage { hub, admin, partner_id }
+        let partner_id = partner(&hub.admin().await, "Contoh").await;
+        Stage::on(hub, partner_id).await
+    }
+
+    /// The same partner on another hub.
+    async fn on(hub: TestHub, partner_id: String) -> Stage {
+        let login = v1::LoginRequest { email: ADMIN_EMAIL.into(), password: ADMIN_PASSWORD.into() };
+        let token = hub.client().await.auth().login(login).await.expect("signed in").into_inner().token;
+        let admin = hub.client().await.with_bearer(&token);
+        Stage { hub, admin, token, partner_id }
+    }
+
+    /// A test over HTTP, without a body.
+    async fn post(&self, id: &str) -> reqwest::Response {
+        let url = self.hub.url(&format!("/api/admin/integrations/{id}/test"));
+        let request = reqwest::Client::new().post(url).bearer_auth(&self.token);
+        request.header("user-agent", "an admin's browser").send().await.expect("an answer")
     }
 
     /// Adds an integration under a name of its own.

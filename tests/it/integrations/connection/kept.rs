@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use reqwest::Client as Http;
 use serde_json::{Value, json};
 use upbridge_client::v1::IntegrationProvider as Provider;
 use upbridge_client::{Code, v1};
@@ -13,16 +12,6 @@ use crate::peer::{HttpPeer, Reply};
 
 const GOOD: &str = r#"{"status_code":"404","status_message":"Transaction doesn't exist.","id":"x"}"#;
 const BAD: &str = r#"{"status_code":"401","status_message":"Unknown Merchant server_key/id","id":"x"}"#;
-
-/// A test over HTTP, with the administrator's token and no body.
-async fn post(stage: &Stage, id: &str) -> reqwest::Response {
-    let login = json!({ "email": harness::ADMIN_EMAIL, "password": harness::ADMIN_PASSWORD });
-    let login = Http::new().post(stage.hub.url("/api/v1/client/auth/login")).json(&login);
-    let (_, answer) = harness::json(login).await;
-    let token = answer["data"]["token"].as_str().expect("a token").to_owned();
-    let url = stage.hub.url(&format!("/api/admin/integrations/{id}/test"));
-    Http::new().post(url).bearer_auth(token).header("user-agent", "an admin's browser").send().await.expect("an answer")
-}
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()
@@ -50,7 +39,7 @@ async fn the_answer_has_exactly_the_printed_keys_and_failing_is_an_answer_too() 
     let id = stage.at(Provider::Midtrans, &peer).await;
     stage.hub.clock.advance(chrono::TimeDelta::milliseconds(1234));
     peer.plays([Reply::json(200, GOOD), Reply::json(401, BAD)]);
-    let answer = post(&stage, &id).await;
+    let answer = stage.post(&id).await;
     assert_eq!(answer.status(), 200);
     let answer: Value = answer.json().await.unwrap();
     assert_eq!(keys(&answer), ["success", "data", "diagnosis"]);
@@ -60,7 +49,7 @@ async fn the_answer_has_exactly_the_printed_keys_and_failing_is_an_answer_too() 
     });
     assert_eq!(answer["data"], data);
     assert_eq!((&answer["success"], &answer["diagnosis"]["providerStatus"]), (&json!(true), &json!(200)));
-    let answer = post(&stage, &id).await;
+    let answer = stage.post(&id).await;
     assert_eq!(answer.status(), 200);
     let answer: Value = answer.json().await.unwrap();
     assert_eq!(keys(&answer["data"]), ["status", "message", "details", "testedAt"]);
@@ -81,7 +70,7 @@ async fn each_test_is_logged_with_who_asked_and_without_a_secret() {
     let id = stage.at(Provider::Midtrans, &peer).await;
     peer.plays([Reply::json(200, GOOD), Reply::json(401, BAD), Reply::Close]);
     for _ in 0..3 {
-        assert_eq!(post(&stage, &id).await.status(), 200);
+        assert_eq!(stage.post(&id).await.status(), 200);
     }
     let words = log(&stage, &id, "action || ' ' || status || ' ' || ip_address || ' ' || user_agent").await;
     let line = |status: &str| format!("test {status} 127.0.0.1 an admin's browser");
@@ -116,7 +105,7 @@ async fn the_eleventh_test_within_a_minute_is_one_too_many_for_that_integration_
     assert_eq!(refused.code(), Code::ResourceExhausted);
     let wait = upbridge_client::retry_after(&refused).expect("RetryInfo");
     assert!(wait <= Duration::from_secs(6), "{wait:?}");
-    let answer = post(&stage, &one).await;
+    let answer = stage.post(&one).await;
     assert_eq!(answer.status(), 429);
     assert!(answer.headers().contains_key("retry-after"));
     stage.test(&other).await;
@@ -149,7 +138,7 @@ async fn credentials_that_do_not_open_are_a_failed_test_and_an_error_in_the_log(
     let id = stage.at(Provider::Midtrans, &peer).await;
     let other = near().set("ENCRYPTION_KEY", "another-encryption-key-0123456789abcdef012345");
     let hub = other.start_on(stage.hub.stop().await).await;
-    let stage = Stage { admin: hub.admin().await, partner_id: stage.partner_id, hub };
+    let stage = Stage::on(hub, stage.partner_id).await;
     let (test, diagnosis) = stage.test(&id).await;
     assert_eq!(fault(&diagnosis), Some(("config", "configuration")));
     assert!(test.message.contains("cannot be decrypted") && !test.message.contains(SECRET), "{}", test.message);
