@@ -87,9 +87,11 @@ pub async fn seed(database_url: &str, entries: usize) -> Result<()> {
          FROM ({minute}) AS minutes WHERE true"
     ));
     let bits = "SUM(CAST(1 AS BIGINT) << CAST(starts_at % 3600 / 60 AS INTEGER))";
-    for (span, start, bits) in
-        [("hour", "starts_at / 3600 * 3600", bits), ("day", "starts_at / 86400 * 86400", "0"), ("total", "starts_at * 0", "0")]
-    {
+    for (span, start, bits) in [
+        ("hour", "starts_at / 3600 * 3600", bits),
+        ("day", "starts_at / 86400 * 86400", "0"),
+        ("total", "starts_at * 0", "0"),
+    ] {
         statements.push(format!(
             "{insert} SELECT integration_id, '{span}', {start}, action, status, error_class, 0, SUM(count), SUM(timed), \
              SUM(millis), {bits} FROM integration_counts WHERE span = 'minute' \
