@@ -16,7 +16,11 @@ use upbridge_proto::UPBRIDGE;
 
 use crate::harness::{RawClient, Setup, TestDatabase, TestHub, eventually, frame, keyed, usage};
 
-const SERVICES: [&str; 8] = [
+const SERVICES: [&str; 12] = [
+    "CallbackService",
+    "IntegrationService",
+    "IntegrationWebhookService",
+    "PartnerService",
     "AnalyticsService",
     "AuthService",
     "MembershipService",
