@@ -91,29 +91,37 @@ pub async fn of_window<C: ConnectionTrait>(
     let first_hour = Span::Hour.start(window.start);
     let whole = if first_hour == start { start } else { first_hour + 3_600 };
     let minute = |minutes: i64| (Span::Minute.start(window.end) - minutes * 60).max(start);
-    let sums = |part: &str, which: &str, from: &str, to: &str| {
+    let sums = |part: &str, span: &str, which: &str, from: &str| {
         format!(
-            "SELECT '{part}' AS part, CAST(0 AS BIGINT) AS starts_at, status, error_class, \
-             CAST(SUM(count) AS BIGINT) AS count, CAST(SUM(timed) AS BIGINT) AS timed, \
-             CAST(SUM(millis) AS BIGINT) AS millis, CAST(0 AS BIGINT) AS minutes FROM integration_counts \
-             WHERE {REQUESTS}{which} AND span = 'minute' AND starts_at >= {from} AND starts_at < {to} \
+            "SELECT '{part}' AS part, status, error_class, CAST(SUM(count) AS BIGINT) AS count, \
+             CAST(SUM(timed) AS BIGINT) AS timed, CAST(SUM(millis) AS BIGINT) AS millis, '' AS bits \
+             FROM integration_counts WHERE {REQUESTS}{which} AND span = '{span}' AND starts_at >= {from} \
              GROUP BY status, error_class"
         )
     };
+    // One text for all hours: rows are dearer than what is in them.
+    let bits = dialect.pick(&[
+        "group_concat(starts_at || ':' || minutes, ' ')",
+        "string_agg(starts_at::text || ':' || minutes::text, ' ')",
+    ]);
     let sql = format!(
-        "SELECT 'hour' AS part, starts_at, status, error_class, count, timed, millis, minutes FROM integration_counts \
-         WHERE {REQUESTS} AND span = 'hour' AND starts_at >= $2 AND starts_at < $3 \
-         UNION ALL {} UNION ALL {} UNION ALL {} UNION ALL {}",
-        sums("first", "", "$4", "$5"),
-        sums("last_hour", "", "$6", "$3"),
-        sums("refused", " AND action <> 'webhook' AND error_class = 'auth'", "$7", "$3"),
-        sums("unproved", " AND action = 'webhook' AND error_class = 'auth'", "$7", "$3"),
+        "SELECT 'bits' AS part, status, '' AS error_class, CAST(0 AS BIGINT) AS count, CAST(0 AS BIGINT) AS timed, \
+         CAST(0 AS BIGINT) AS millis, {bits} AS bits FROM integration_counts WHERE {REQUESTS} AND span = 'hour' \
+         AND starts_at >= $2 AND starts_at < $3 GROUP BY status \
+         UNION ALL {} UNION ALL {} UNION ALL {} UNION ALL {} UNION ALL {}",
+        sums("whole", "hour", " AND starts_at < $3", "$5"),
+        sums("first", "minute", " AND starts_at < $5", "$4"),
+        sums("last_hour", "minute", " AND starts_at < $3", "$6"),
+        sums("refused", "minute", " AND starts_at < $3 AND action <> 'webhook' AND error_class = 'auth'", "$7"),
+        sums("unproved", "minute", " AND starts_at < $3 AND action = 'webhook' AND error_class = 'auth'", "$7"),
     );
     let after = Span::Minute.start(window.end) + 60;
     let seconds = [first_hour, after, start, whole, minute(60), minute(15)];
     let values = std::iter::once(Value::from(integration_id)).chain(seconds.map(Value::from));
     let rows = asked(connection.query_all_raw(dialect.statement(sql, values))).await?;
-    let mut folded = Folded::new(window);
+    // The minutes of the first hour that are before the window.
+    let before = (1_i64 << ((start - first_hour) / 60)) - 1;
+    let mut folded = Folded { first: (first_hour, before), ..Folded::default() };
     for row in &rows {
         folded.add(row)?;
     }
@@ -121,29 +129,23 @@ pub async fn of_window<C: ConnectionTrait>(
 }
 
 /// What rows of a window come to.
+#[derive(Default)]
 struct Folded {
     counted: Counted,
-    /// The window's first hour when it begins within it, and the bits of its minutes before that.
-    first: Option<(i64, i64)>,
+    /// The window's first hour, and the bits of its minutes before the window.
+    first: (i64, i64),
     /// Bits of the minutes with a request, and of those with a good one, by hour.
     minutes: BTreeMap<i64, (i64, i64)>,
 }
 
 impl Folded {
-    fn new(window: &HealthWindow) -> Folded {
-        let (start, hour) = (window.start.timestamp(), Span::Hour.start(window.start));
-        let before = (1_i64 << ((start - hour) / 60)) - 1;
-        let first = (before > 0).then_some((hour, before));
-        Folded { counted: Counted::default(), first, minutes: BTreeMap::new() }
-    }
-
     fn add(&mut self, row: &QueryResult) -> Result<()> {
         let part: String = column(row, "part")?;
         let is_good = word(row, "status", LogStatus::parse)? == LogStatus::Success;
-        let class: String = column(row, "error_class")?;
-        let class = FailureClass::parse(&class);
+        if part == "bits" {
+            return self.observe(&column::<String>(row, "bits")?, is_good);
+        }
         let count: i64 = column(row, "count")?;
-        let is_partial = part == "hour" && self.observe(row, is_good)?;
         let counted = &mut self.counted;
         let add = |requests: &mut Requests| {
             *(if is_good { &mut requests.success } else { &mut requests.failed }) += count;
@@ -152,29 +154,30 @@ impl Folded {
             "refused" => counted.refused_lately += count,
             "unproved" => counted.unproved_lately += count,
             "last_hour" => add(&mut counted.last_hour),
-            _ if is_partial => {}
             _ => {
                 add(&mut counted.requests);
                 counted.timed += column::<i64>(row, "timed")?;
                 counted.millis += column::<i64>(row, "millis")?;
                 if !is_good {
-                    *counted.failures.entry(class).or_default() += count;
+                    let class: String = column(row, "error_class")?;
+                    *counted.failures.entry(FailureClass::parse(&class)).or_default() += count;
                 }
             }
         }
         Ok(())
     }
 
-    /// Notes the minutes of an hour; says whether the window begins within it, so that only its minutes tell how much of
-    /// it counts.
-    fn observe(&mut self, row: &QueryResult, is_good: bool) -> Result<bool> {
-        let hour: i64 = column(row, "starts_at")?;
-        let before = self.first.filter(|(first, _)| *first == hour).map(|(_, before)| before);
-        let bits = column::<i64>(row, "minutes")? & !before.unwrap_or(0);
-        let (observed, good) = self.minutes.entry(hour).or_default();
-        *observed |= bits;
-        *good |= if is_good { bits } else { 0 };
-        Ok(before.is_some())
+    /// Notes the minutes of hours, each `start:bits`.
+    fn observe(&mut self, hours: &str, is_good: bool) -> Result<()> {
+        for one in hours.split(' ') {
+            let read = one.split_once(':').and_then(|(hour, bits)| Some((hour.parse().ok()?, bits.parse().ok()?)));
+            let (hour, bits): (i64, i64) = read.ok_or_else(|| Error::internal("an hour without its minutes"))?;
+            let bits = if hour == self.first.0 { bits & !self.first.1 } else { bits };
+            let (observed, good) = self.minutes.entry(hour).or_default();
+            *observed |= bits;
+            *good |= if is_good { bits } else { 0 };
+        }
+        Ok(())
     }
 
     fn done(mut self) -> Counted {
