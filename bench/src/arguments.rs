@@ -59,6 +59,8 @@ pub enum Scenario {
     Footprint,
     /// The event queue from end to end, in this process
     Queue,
+    /// Webhooks out, in this process, to a receiver that is another
+    Hooks,
 }
 
 impl Arguments {

@@ -7,7 +7,7 @@
 //!
 //! The cast: [`process`] starts the servers as children, so that they share nothing with the load but the
 //! machine; [`load`] keeps 64 calls in flight and takes medians; [`lanes`], [`http`] and [`ledger`] are the
-//! calls; [`queue`] is the event queue from end to end; [`scenarios`] puts them together; [`report`] prints the table.
+//! calls; [`queue`] is the event queue from end to end, [`hooks`] webhooks out, whose receiver is [`sink`]; [`scenarios`] puts them together; [`report`] prints the table.
 //!
 //! What is guaranteed: every answer was checked, and what was recorded was read back and added up, before a
 //! number is printed. What is not: that the load generator is free. It shares the cores with the server in the
@@ -17,6 +17,7 @@
 mod analytics;
 mod arguments;
 mod bare;
+mod hooks;
 mod http;
 mod hub;
 mod integrations;
@@ -28,6 +29,7 @@ mod process;
 mod queue;
 mod report;
 mod scenarios;
+mod sink;
 mod target;
 
 use anyhow::{Context as _, Result};
@@ -43,10 +45,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() -> Result<()> {
     // Not in the help: how this program starts itself as the reference.
     if let [_, mode, port] = std::env::args().collect::<Vec<_>>().as_slice()
-        && [bare::MODE, bare::HTTP_MODE].contains(&mode.as_str())
+        && [bare::MODE, bare::HTTP_MODE, sink::MODE].contains(&mode.as_str())
     {
         let port = port.parse()?;
-        return if mode == bare::MODE { bare::serve(port).await } else { bare::serve_http(port).await };
+        return match mode.as_str() {
+            bare::MODE => bare::serve(port).await,
+            bare::HTTP_MODE => bare::serve_http(port).await,
+            _ => sink::serve(port).await,
+        };
     }
     let arguments = Arguments::parse();
     let table = scenarios::run(&arguments).await?.to_markdown();

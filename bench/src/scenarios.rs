@@ -22,7 +22,7 @@ use crate::load::{CONNECTIONS, LANES, Lane, Pace, Subject, compare, median};
 use crate::process::{self, Server, memory_mib};
 use crate::report::Report;
 use crate::target::{self, Target};
-use crate::{bare, machine, queue};
+use crate::{bare, hooks, machine, queue};
 
 const BARE: &str = "bare tonic unary";
 
@@ -62,6 +62,9 @@ pub async fn run(arguments: &Arguments) -> Result<Report> {
     }
     if arguments.wants(Scenario::Queue) {
         queue::run(arguments, &scratch, &mut report).await?;
+    }
+    if arguments.wants(Scenario::Hooks) {
+        hooks::run(arguments, &scratch, &mut report).await?;
     }
     Ok(report)
 }

@@ -70,3 +70,9 @@ pub const IDLE_CPU_PERCENT: Target = Target::AtMost(1.0);
 pub const CLAIM: Target = Target::AtMost(2.0);
 /// Ten thousand orphans, in seconds.
 pub const RESCUE_S: Target = Target::AtMost(5.0);
+/// Webhook deliveries per second with 64 at once, each signed, sent, answered and recorded.
+pub const HOOK_DELIVERIES: Target = Target::AtLeast(3_000.0);
+/// From the commit of an event to its receipt, in milliseconds.
+pub const HOOK_P95_MS: Target = Target::AtMost(50.0);
+/// What a dead receiver may cost the others.
+pub const HOOK_NEIGHBOUR: Target = Target::AtMost(1.2);

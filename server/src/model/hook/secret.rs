@@ -63,12 +63,10 @@ impl Secret {
         &self.text
     }
 
-    /// What of it may be shown: its kind and its last characters.
+    /// What of it may be shown: its last characters, or of a short one nothing.
     pub fn masked(&self) -> String {
-        let prefix = if self.text.starts_with(PREFIX) { PREFIX } else { "" };
-        // Of a short one nothing is shown: its end would be half of it.
-        let shown = if self.text.len() >= prefix.len() + 4 * SHOWN { SHOWN } else { 0 };
-        format!("{prefix}****{}", &self.text[self.text.len() - shown..])
+        let shown = if self.text.len() >= 3 * SHOWN { SHOWN } else { 0 };
+        format!("••••{}", &self.text[self.text.len() - shown..])
     }
 
     /// The entry of `webhook-signature` that this secret makes.
@@ -142,8 +140,8 @@ mod tests {
         let made = Secret::make();
         let again = Secret::parse(made.expose()).unwrap();
         assert_eq!(made.entry("a", 1, b"b"), again.entry("a", 1, b"b"));
-        assert_eq!(made.masked(), format!("whsec_****{}", &made.expose()[made.expose().len() - 4..]));
-        assert_eq!(Secret::parse("8letters").unwrap().masked(), "****");
+        assert_eq!(made.masked(), format!("••••{}", &made.expose()[made.expose().len() - 4..]));
+        assert_eq!(Secret::parse("8letters").unwrap().masked(), "••••");
         assert_eq!(format!("{made:?}"), "[secret]");
     }
 }
