@@ -37,6 +37,8 @@ use crate::storage::{self, Lane, Store, WriteTx};
 
 /// Tries of a webhook's job: it must never be given up while something waits for it.
 const JOB_RETRIES: i32 = 1_000_000;
+/// Webhooks that are looked after in one go.
+const ROUSED: u64 = 1_000;
 /// How far ahead of its rate a webhook may be: a timer is no more exact.
 const BURST: Duration = Duration::from_millis(10);
 
@@ -170,6 +172,25 @@ pub async fn tell(tx: &mut WriteTx, events: &[IntegrationEvent], now: Instant) -
 }
 
 impl Hub {
+    /// Sees to it that whatever is due has a job, also when somebody has called one off.
+    pub(super) async fn rouse_webhooks(&self) -> Result<()> {
+        let (store, now) = (&self.store, self.now());
+        let overdue = storage::hook::overdue(store.read(), store.dialect(), now, ROUSED).await?;
+        if overdue.is_empty() {
+            return Ok(());
+        }
+        let rouse = store.write((overdue, now), |tx, (overdue, now)| {
+            Box::pin(async move {
+                let keys: Vec<String> = overdue.iter().map(Uuid::to_string).collect();
+                let busy = storage::job::busy_keys(tx, JobKind::WebhookDelivery, &keys).await?;
+                let idle = overdue.iter().zip(keys).filter(|(_, key)| !busy.contains(key));
+                idle.for_each(|(id, _)| tx.enqueue(job_now(*id, *now)));
+                Ok(())
+            })
+        });
+        rouse.await
+    }
+
     /// What becomes of a webhook whose job was set aside: another takes its place a little later, because what waits
     /// for it must not wait for ever.
     pub(super) fn webhook_job_died(&self, tx: &mut WriteTx, webhook_id: &str) {

@@ -9,6 +9,7 @@ use sea_orm::{
 use serde_json::json;
 use uuid::Uuid;
 
+use super::dialect::Dialect;
 use super::entity::integration_webhook::{ActiveModel, Column, Entity, Model};
 use super::row::word;
 use super::rows::Rows;
@@ -165,6 +166,31 @@ pub async fn listeners(tx: &WriteTx, integration_ids: &BTreeSet<Uuid>) -> Result
             })
         })
         .collect()
+}
+
+/// Webhooks for which something is due that may be tried, so many at most.
+pub async fn overdue<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    now: Instant,
+    most: u64,
+) -> Result<Vec<Uuid>> {
+    let due = |priority: i32| {
+        format!(
+            "EXISTS (SELECT 1 FROM webhook_deliveries AS due WHERE due.status = 'pending' \
+             AND due.webhook_id = webhooks.id AND due.priority = {priority} AND due.next_attempt_at <= $1)"
+        )
+    };
+    let find = format!(
+        "SELECT webhooks.id FROM integration_webhooks AS webhooks \
+         WHERE (webhooks.breaker_open_until IS NULL OR webhooks.breaker_open_until <= $1) AND ({} OR {} OR {}) \
+         ORDER BY webhooks.id LIMIT $2",
+        due(-1),
+        due(0),
+        due(1)
+    );
+    let find = dialect.statement(find, [now.into(), (most as i64).into()]);
+    asked(connection.query_all_raw(find)).await?.iter().map(|row| column(row, "id")).collect()
 }
 
 /// What tries change about a webhook.

@@ -26,7 +26,8 @@ async fn waiting(peer: &HttpPeer) -> (TestDatabase, Vec<Hook>) {
 }
 
 fn start(database: &TestDatabase) -> HubProcess {
-    HubProcess::run(HubProcess::command(database).envs(everywhere()))
+    // What a hub had when it died is another's soon.
+    HubProcess::run(HubProcess::command(database).envs(everywhere()).env("QUEUE_HEARTBEAT_INTERVAL", "1000"))
 }
 
 /// The orders whose delivery is recorded as received.

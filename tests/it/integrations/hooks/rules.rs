@@ -317,6 +317,18 @@ async fn receivers_that_hang_take_no_place_from_others_and_none_from_the_queue()
 }
 
 #[tokio::test]
+async fn what_is_due_is_sent_though_somebody_called_its_job_off() {
+    let mut desk = Set::default().open_idle(crate::harness::TestDatabase::new().await).await;
+    let peer = HttpPeer::start().await;
+    let hook = desk.hook(&peer).await;
+    desk.tell(hook.integration_id, [1]).await;
+    desk.database.execute("DELETE FROM jobs").await;
+    desk.work();
+    desk.hub.tidy().await.expect("tidied");
+    desk.stand(hook.id, &[Success]).await;
+}
+
+#[tokio::test]
 async fn a_replay_takes_what_its_filter_says() {
     let (desk, peer) = (Desk::open().await, HttpPeer::start().await);
     let integration_id = desk.integration(Provider::Midtrans).await;
