@@ -2,8 +2,8 @@
 //!
 //! The cast: [`tell`] makes a delivery for each webhook that asks for an event, in the transaction that causes it, and
 //! enqueues one job for each of those webhooks; the job is a [`slice`](slice) of one webhook's work: it sends what is
-//! due, several at once, and takes up what comes meanwhile; [`record`] notes how tries ended, as sets; [`manage`] is
-//! what an administrator does.
+//! due, several at once, and takes up what comes meanwhile; [`record`] notes how tries ended, as sets; [`manage`] and
+//! [`deliveries`] are what an administrator does.
 //!
 //! Guaranteed:
 //! - A delivery exists if and only if what it tells is committed. It is tried until it is received or given up, at least
@@ -15,6 +15,7 @@
 //!
 //! Not guaranteed: that a delivery is sent only once (it may have been received when its server died), nor an order.
 
+mod deliveries;
 pub mod manage;
 mod record;
 mod slice;

@@ -8,15 +8,10 @@ use super::job_now;
 use crate::domain::Hub;
 use crate::model::hook::breaker::Breaker;
 use crate::model::hook::secret::Secret;
-use crate::model::hook::{
-    Backlog, DeliveryFilter, DeliveryStatus, Hook, HookChange, HookDelivery, HookTry, IntegrationEvent, MOST_HOOKS,
-    Replay, event_of,
-};
+use crate::model::hook::{Backlog, Hook, HookChange, MOST_HOOKS, event_of};
 use crate::model::integration::{Action, Integration, LogStatus, NewLog};
-use crate::model::page::{Page, Paged, Place};
 use crate::model::{Ctx, Error, Instant, Json, Principal, Result};
 use crate::storage::hook::{PREVIOUS_SECRET, Rotation, SECRET};
-use crate::storage::hook_delivery::NewDelivery;
 use crate::storage::{self, WriteTx, audit};
 
 /// Deliveries one transaction removes.
@@ -25,7 +20,7 @@ const REMOVED: u64 = 5_000;
 const ATTEMPTS: i32 = 3;
 const DELAY: i32 = 60;
 
-const NO_HOOK: Error = Error::NotFound { what: "webhook" };
+pub(super) const NO_HOOK: Error = Error::NotFound { what: "webhook" };
 
 /// A webhook to be added.
 #[derive(Clone, Debug)]
@@ -55,7 +50,7 @@ impl Hub {
         Ok(hooks)
     }
 
-    async fn integration_of_hooks(&self, id: Uuid) -> Result<Integration> {
+    pub(super) async fn integration_of_hooks(&self, id: Uuid) -> Result<Integration> {
         let found = storage::integration::find(self.store.read(), id).await?;
         found.ok_or(Error::NotFound { what: "integration" })
     }
@@ -238,98 +233,6 @@ impl Hub {
         Ok((secret.expose().to_owned(), until))
     }
 
-    /// Sends a webhook an event that did not happen.
-    pub async fn send_test_event(&self, id: Uuid, event: Option<&str>) -> Result<HookDelivery> {
-        let hook = storage::hook::find(self.store.read(), id).await?.ok_or(NO_HOOK)?;
-        let provider = self.integration_of_hooks(hook.integration_id).await?.provider;
-        let name = match event {
-            Some(event) => event_of(provider, event),
-            None => provider.spec().events.first().copied(),
-        };
-        let name = name.ok_or_else(|| Error::invalid("event", "must be an event that the integration reports"))?;
-        let now = self.now();
-        let data = json!({ "integrationId": hook.integration_id, "provider": provider.as_str(), "test": true });
-        let event = IntegrationEvent { integration_id: hook.integration_id, name, data, at: now };
-        let delivery = NewDelivery {
-            id: Uuid::now_v7(),
-            webhook_id: id,
-            integration_id: hook.integration_id,
-            event: name.to_owned(),
-            payload: event.text(),
-            status: DeliveryStatus::Pending,
-            is_test: true,
-            created_at: now,
-            due_at: now,
-        };
-        let send = self.store.write((delivery, now), |tx, (delivery, now)| {
-            Box::pin(async move {
-                storage::hook::find(tx.reader(), delivery.webhook_id).await?.ok_or(NO_HOOK)?;
-                storage::hook_delivery::insert(tx, std::slice::from_ref(delivery)).await?;
-                tx.enqueue(job_now(delivery.webhook_id, *now));
-                found(tx, delivery.id).await
-            })
-        });
-        send.await
-    }
-
-    /// A page of a webhook's deliveries, newest first.
-    pub async fn list_hook_deliveries(
-        &self,
-        id: Uuid,
-        filter: &DeliveryFilter,
-        page: &Page,
-    ) -> Result<Paged<HookDelivery>> {
-        storage::hook::find(self.store.read(), id).await?.ok_or(NO_HOOK)?;
-        let deliveries = storage::hook_delivery::list(self.store.read(), id, filter, page).await?;
-        Ok(page.cut(deliveries, |delivery| Place { group: String::new(), id: delivery.id }))
-    }
-
-    /// One delivery, and its tries.
-    pub async fn get_hook_delivery(&self, id: Uuid) -> Result<(HookDelivery, Vec<HookTry>)> {
-        let store = &self.store;
-        let delivery = storage::hook_delivery::find(store.read(), id).await?;
-        let delivery = delivery.ok_or(Error::NotFound { what: "delivery" })?;
-        let tries = storage::hook_delivery::tries(store.read(), store.dialect(), id).await?;
-        Ok((delivery, tries))
-    }
-
-    /// Sends one delivery again.
-    pub async fn resend_hook_delivery(&self, ctx: &Ctx, id: Uuid) -> Result<HookDelivery> {
-        let input = (ctx.clone(), id, self.now());
-        let resend = self.store.write(input, |tx, (ctx, id, now)| {
-            Box::pin(async move {
-                let delivery = found(tx, *id).await?;
-                active(tx, delivery.webhook_id).await?;
-                if !storage::hook_delivery::resend(tx, *id, *now).await? {
-                    return Err(Error::State { message: "the delivery is on its way" });
-                }
-                tx.enqueue(job_now(delivery.webhook_id, *now));
-                let target = ("webhook_delivery", id.to_string());
-                entry(tx, ctx, "webhook_delivery.resent", target, json!({ "event": delivery.event }), *now).await?;
-                found(tx, *id).await
-            })
-        });
-        resend.await
-    }
-
-    /// Sends again what a webhook missed; says how many, and whether there are more.
-    pub async fn replay_hook_deliveries(&self, ctx: &Ctx, id: Uuid, replay: Replay) -> Result<(u64, bool)> {
-        let input = (ctx.clone(), id, replay, self.now());
-        let replay = self.store.write(input, |tx, (ctx, id, replay, now)| {
-            Box::pin(async move {
-                active(tx, *id).await?;
-                let (replayed, more) = storage::hook_delivery::replay(tx, *id, replay, *now).await?;
-                if replayed > 0 {
-                    tx.enqueue(job_now(*id, *now));
-                }
-                let changes = json!({ "status": replay.status.map(DeliveryStatus::as_str), "event": replay.event, "replayed": replayed });
-                entry(tx, ctx, "webhook.replayed", ("webhook", id.to_string()), changes, *now).await?;
-                Ok((replayed, more))
-            })
-        });
-        replay.await
-    }
-
     /// Where a webhook is sent, in the spelling it is kept in. Judged again, by the same guard, whenever it is sent.
     fn judged(&self, url: &str) -> Result<String> {
         let judged = self.hooks.rules.sender.judge(url);
@@ -377,16 +280,6 @@ fn read_secret(text: Option<&str>) -> Result<Secret> {
     )
 }
 
-async fn found(tx: &WriteTx, id: Uuid) -> Result<HookDelivery> {
-    let delivery = storage::hook_delivery::find(tx.reader(), id).await?;
-    delivery.ok_or(Error::NotFound { what: "delivery" })
-}
-
-async fn active(tx: &WriteTx, id: Uuid) -> Result<()> {
-    let hook = storage::hook::find(tx.reader(), id).await?.ok_or(NO_HOOK)?;
-    if hook.is_active { Ok(()) } else { Err(Error::State { message: "the webhook is disabled; make it active first" }) }
-}
-
 fn actor(ctx: &Ctx) -> Option<Uuid> {
     match &ctx.principal {
         Principal::User(signed_in) => Some(signed_in.user.id),
@@ -415,7 +308,8 @@ async fn note(
     entry(tx, ctx, action, ("webhook", hook.id.to_string()), changes, now).await
 }
 
-async fn entry(
+/// Writes something an administrator did into the audit log.
+pub(super) async fn entry(
     tx: &mut WriteTx,
     ctx: &Ctx,
     action: &'static str,
