@@ -13,12 +13,16 @@ use super::dialect::Dialect;
 use super::entity::integration_webhook::{ActiveModel, Column, Entity, Model};
 use super::row::word;
 use super::rows::Rows;
-pub use super::sealed::{PREVIOUS_WEBHOOK_SECRET as PREVIOUS_SECRET, WEBHOOK_SECRET as SECRET};
 use super::{WriteTx, asked, fault};
 use crate::model::hook::breaker::Breaker;
 use crate::model::hook::{Hook, MOST_HOOKS};
 use crate::model::integration::LogStatus;
 use crate::model::{Error, Instant, Json, Result};
+
+/// What the secret of a webhook is sealed for.
+pub const SECRET: &str = "webhook secret";
+/// What the secret before it is sealed for.
+pub const PREVIOUS_SECRET: &str = "previous webhook secret";
 
 /// The secrets of a webhook, sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
