@@ -50,8 +50,8 @@ async fn answer(mut stream: TcpStream, came: Came) -> Result<()> {
         };
         let text = std::str::from_utf8(&bytes[..head])?;
         let (is_taking, is_dead) = (text.starts_with("GET"), text.contains(DEAD));
-        let length = text.lines().filter_map(|line| line.strip_prefix("content-length: "));
-        let length: usize = length.last().map_or(Ok(0), str::parse)?;
+        let mut length = text.lines().filter_map(|line| line.strip_prefix("content-length: "));
+        let length: usize = length.next().map_or(Ok(0), str::parse)?;
         while bytes.len() < head + length {
             ensure!(stream.read_buf(&mut bytes).await? > 0, "half a body");
         }

@@ -2,13 +2,14 @@
 //! is sent again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use upbridge_server::model::hook::DeliveryStatus::Success;
 use upbridge_server::model::hook::Hook;
 use upbridge_server::model::{Clock, clock::SystemClock};
 
 use super::desk::{Set, everywhere, orders};
-use crate::harness::{HubProcess, TestDatabase, eventually};
+use crate::harness::{HubProcess, TestDatabase, eventually, within};
 use crate::peer::{Asked, HttpPeer};
 
 const EVENTS: usize = 400;
@@ -18,7 +19,7 @@ async fn waiting(peer: &HttpPeer) -> (TestDatabase, Vec<Hook>) {
     let desk = Set::default().at(SystemClock.now()).open_idle(TestDatabase::new().await).await;
     let mut hooks = Vec::new();
     for half in 0..2 {
-        let hook = desk.hook(peer).await;
+        let hook = desk.hook_with(|new| (new.url, new.retry_delay) = (peer.url(), Some(1))).await;
         desk.tell(hook.integration_id, half * EVENTS / 2..(half + 1) * EVENTS / 2).await;
         hooks.push(hook);
     }
@@ -27,7 +28,8 @@ async fn waiting(peer: &HttpPeer) -> (TestDatabase, Vec<Hook>) {
 
 fn start(database: &TestDatabase) -> HubProcess {
     // What a hub had when it died is another's soon.
-    HubProcess::run(HubProcess::command(database).envs(everywhere()).env("QUEUE_HEARTBEAT_INTERVAL", "1000"))
+    let soon = [("QUEUE_HEARTBEAT_INTERVAL", "1000"), ("WEBHOOK_TIMEOUT", "15")];
+    HubProcess::run(HubProcess::command(database).envs(everywhere()).envs(soon))
 }
 
 /// The orders whose delivery is recorded as received.
@@ -63,7 +65,7 @@ async fn a_hub_that_is_killed_loses_no_delivery_and_repeats_none_that_it_had_rec
     let before = peer.asked();
     assert!(before.len() < EVENTS, "it was killed too late to show anything");
     let hub = start(&database);
-    eventually("everything is recorded", async || recorded(&database).await.len() == EVENTS).await;
+    within(Duration::from_secs(60), "everything is recorded", async || recorded(&database).await.len() == EVENTS).await;
     let asked = peer.asked();
     let counts = counts(&asked);
     assert_eq!(counts.len(), EVENTS, "none is lost");
@@ -83,7 +85,7 @@ async fn a_hub_that_is_stopped_repeats_nothing() {
     assert_eq!(hub.terminate(), Some(0));
     assert_eq!(recorded(&database).await.len(), peer.count(), "what was sent is recorded");
     let hub = start(&database);
-    eventually("everything is recorded", async || recorded(&database).await.len() == EVENTS).await;
+    within(Duration::from_secs(60), "everything is recorded", async || recorded(&database).await.len() == EVENTS).await;
     let asked = peer.asked();
     assert_eq!((asked.len(), counts(&asked).len()), (EVENTS, EVENTS));
     one_id_each(&asked);
