@@ -21,6 +21,7 @@ pub struct Cache<K, V> {
     generations: Vec<AtomicU64>,
     hasher: RandomState,
     lifetime: Duration,
+    loading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone)]
@@ -38,6 +39,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
             generations: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
             lifetime,
+            loading: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -50,16 +52,28 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     /// The value of `key`, from `load` when it is not at hand. Errors are not kept.
     pub async fn get_or_load<F: Future<Output = Result<V>>>(&self, key: K, load: impl FnOnce() -> F) -> Result<V> {
         let generation = self.generation(&key).load(Ordering::Acquire);
-        if let Some(entry) = self.entries.get(&key)
-            && entry.generation == generation
-            && entry.loaded.elapsed() < self.lifetime
-        {
-            return Ok(entry.value);
+        if let Some(value) = self.fresh(&key) {
+            return Ok(value);
         }
         let loaded = Instant::now();
         let value = load().await?;
         self.entries.insert(key, Entry { value: value.clone(), generation, loaded });
         Ok(value)
+    }
+
+    /// The same, where loading is dear: of those who miss it at once, one loads it, and the others wait for that.
+    pub async fn get_or_load_once<F: Future<Output = Result<V>>>(&self, key: K, load: impl FnOnce() -> F) -> Result<V> {
+        if let Some(value) = self.fresh(&key) {
+            return Ok(value);
+        }
+        let _alone = self.loading.lock().await;
+        self.get_or_load(key, load).await
+    }
+
+    fn fresh(&self, key: &K) -> Option<V> {
+        let generation = self.generation(key).load(Ordering::Acquire);
+        let entry = self.entries.get(key)?;
+        (entry.generation == generation && entry.loaded.elapsed() < self.lifetime).then_some(entry.value)
     }
 
     /// Forgets `key`. To be called after COMMIT and before the writer's caller is answered.
@@ -93,6 +107,22 @@ mod tests {
         assert_eq!(read_during_a_write.await.unwrap(), "old");
         assert_eq!(cache.get_or_load(1, || async { Ok("new") }).await.unwrap(), "new");
         assert_eq!(cache.get_or_load(1, || async { Ok("never loaded") }).await.unwrap(), "new");
+    }
+
+    #[tokio::test]
+    async fn of_many_who_miss_a_value_at_once_one_loads_it() {
+        let cache: Cache<u8, u32> = Cache::new(8, Duration::from_secs(3600));
+        let loads = AtomicU64::new(0);
+        let all = (0..20).map(|_| {
+            cache.get_or_load_once(1, || async {
+                loads.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+                Ok(7)
+            })
+        });
+        let values = futures::future::join_all(all).await;
+        assert!(values.into_iter().all(|value| value.unwrap() == 7));
+        assert_eq!(loads.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

@@ -33,6 +33,10 @@ use crate::storage::{Lane, Store};
 /// Refused callbacks logged a minute at most: of those that proved nothing, and of those that did.
 const UNPROVED_LOGGED: u32 = 60;
 const PROVED_LOGGED: u32 = 600;
+/// Bytes of a body at most, of any provider and at the door that Midtrans has for itself. The largest any of them sends
+/// is a fraction of that, and anybody can make the hub read one.
+const BODY_LIMIT: usize = 256 * 1024;
+const MIDTRANS_BODY_LIMIT: usize = 64 * 1024;
 /// Integrations whose keys a notification that names none is tried with.
 const CANDIDATES: u64 = 1_000;
 
@@ -66,7 +70,7 @@ impl Callbacks {
 impl Hub {
     /// Stores a callback of an integration's provider. `token` is the secret of the path.
     pub async fn handle_provider_callback(&self, ctx: &Ctx, id: &str, token: Option<&str>) -> Result<Receipt> {
-        let callback = callback(ctx)?;
+        let callback = self.look_at(ctx, BODY_LIMIT)?;
         let Ok(id) = Uuid::parse_str(id) else {
             return Err(self.refuse_unproved(ctx, None, "the path has no id of an integration"));
         };
@@ -90,10 +94,15 @@ impl Hub {
 
     /// Stores a notification of Midtrans for the first integration whose key it is signed with.
     pub async fn handle_midtrans_notification(&self, ctx: &Ctx) -> Result<Receipt> {
-        let callback = callback(ctx)?;
-        let candidates = self.callbacks.midtrans.get_or_load((), || self.open_active(Provider::Midtrans)).await?;
-        let proved = |(integration, credentials): &&Opened| {
-            self.prove_callback(integration, credentials, callback, None).is_ok()
+        let callback = self.look_at(ctx, MIDTRANS_BODY_LIMIT)?;
+        // Read once, however many keys it is compared with.
+        let signed = match model::midtrans::Signed::of(&callback.body) {
+            Ok(signed) => signed,
+            Err(why) => return Err(self.refuse_unproved(ctx, None, why)),
+        };
+        let candidates = self.callbacks.midtrans.get_or_load_once((), || self.open_active(Provider::Midtrans)).await?;
+        let proved = |(_, credentials): &&Opened| {
+            midtrans_key(credentials).is_some_and(|key| signed.prove(key).is_ok())
         };
         match candidates.iter().find(proved) {
             Some((integration, _)) => self.take_callback(ctx, callback, integration).await,
@@ -106,6 +115,18 @@ impl Hub {
     /// Forgets which integrations a notification may belong to: one of them, or a partner, is another now.
     pub(super) fn forget_callback_candidates(&self) {
         self.callbacks.midtrans.forget(&());
+    }
+
+    /// The callback of a call, when it is small enough and its address has not proved nothing too often: nothing is
+    /// done for others.
+    fn look_at<'a>(&self, ctx: &'a Ctx, limit: usize) -> Result<&'a Callback> {
+        let callback = callback(ctx)?;
+        self.limits.check_unproved(ctx.ip)?;
+        if callback.body.len() > limit {
+            self.limits.count_unproved(ctx.ip)?;
+            return Err(Error::invalid("body", format!("must have {limit} bytes at most")));
+        }
+        Ok(callback)
     }
 
     async fn open_active(&self, provider: Provider) -> Result<Arc<Vec<Opened>>> {
@@ -132,7 +153,7 @@ impl Hub {
         }
         match integration.provider {
             Provider::Midtrans => {
-                let key = secret("signatureKey").or(secret("serverKey")).ok_or("the integration has no serverKey")?;
+                let key = midtrans_key(credentials).ok_or("the integration has no serverKey")?;
                 model::midtrans::prove(key, &callback.body)
             }
             Provider::Xendit => {
@@ -195,7 +216,7 @@ impl Hub {
             self.callbacks.refusals.post(self.refusal(ctx, provider, log, why));
         }
         // Guessing proofs counts like any call without a credential.
-        match self.limits.check(&Principal::Anonymous, ctx.ip) {
+        match self.limits.count_unproved(ctx.ip) {
             Ok(()) => Error::unauthenticated(Reason::InvalidSignature, "the callback proves nothing"),
             Err(limited) => limited,
         }
@@ -236,6 +257,12 @@ impl Hub {
         let webhook = WebhookEntry { id, provider, payload, response, error: Some(why), ip: ip(ctx), at: self.now() };
         Refusal { log, webhook }
     }
+}
+
+/// The key an account at Midtrans signs with.
+fn midtrans_key(credentials: &Credentials) -> Option<&str> {
+    let secret = |name: &str| credentials.text(name).filter(|secret| !secret.is_empty());
+    secret("signatureKey").or(secret("serverKey"))
 }
 
 /// Everything a callback causes.

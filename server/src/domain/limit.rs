@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::DashMapStateStore;
@@ -16,6 +16,9 @@ use crate::model::{Error, Principal, Reason, Result};
 
 /// Tests of one integration's connection.
 const CONNECTION_TESTS: Quota = Quota { calls: NonZeroU32::new(10).unwrap(), per: Duration::from_secs(60) };
+
+/// Networks that are remembered as being over the limit of calls that prove nothing.
+const SHUT_OUT: usize = 10_000;
 
 /// `n` calls in a span of time; the whole of it may be used at once, and refills evenly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub struct Limits {
     webhook_source: Option<Limiter<&'static str>>,
     connection_test: Option<Limiter<Uuid>>,
     callback: Option<Limiter<Uuid>>,
+    /// Until when the next proof from a network is not looked at, because too many before it were none.
+    shut_out: quick_cache::sync::Cache<IpAddr, Instant>,
     clock: DefaultClock,
 }
 
@@ -130,6 +135,7 @@ impl Limits {
             webhook_source: limiter(rules.webhook),
             connection_test: limiter(Some(CONNECTION_TESTS)),
             callback: limiter(rules.webhook),
+            shut_out: quick_cache::sync::Cache::new(SHUT_OUT),
             clock: DefaultClock::default(),
         }
     }
@@ -138,7 +144,7 @@ impl Limits {
     pub fn check(&self, principal: &Principal, ip: Option<IpAddr>) -> Result<()> {
         match (principal, ip) {
             (Principal::User(signed_in), _) => self.count(&self.user, &signed_in.user.id),
-            (Principal::Anonymous, Some(ip)) => self.count(&self.anonymous, &ip),
+            (Principal::Anonymous, Some(ip)) => self.count(&self.anonymous, &network(ip)),
             // A webhook or a callback is counted when its proof is looked at.
             (Principal::Anonymous, None) => Ok(()),
             (Principal::Service | Principal::Webhook(_) | Principal::Provider(_), _) => Ok(()),
@@ -148,7 +154,7 @@ impl Limits {
     /// Counts an attempt to sign in to an account.
     pub fn check_login(&self, ip: Option<IpAddr>, account: &str) -> Result<()> {
         if let Some(ip) = ip {
-            self.count(&self.login_address, &ip)?;
+            self.count(&self.login_address, &network(ip))?;
         }
         self.count(&self.login_account, &account.to_owned())
     }
@@ -174,6 +180,25 @@ impl Limits {
         self.count(&self.callback, &integration_id)
     }
 
+    /// Refuses an address that has used up what it may call without a credential by proofs that were none, before the
+    /// hub does any work for its next one. Counts nothing.
+    pub fn check_unproved(&self, ip: Option<IpAddr>) -> Result<()> {
+        let Some(until) = ip.and_then(|ip| self.shut_out.get(&network(ip))) else { return Ok(()) };
+        match until.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Ok(()),
+            wait => Err(limited(wait)),
+        }
+    }
+
+    /// Counts a proof that was none, like any call without a credential.
+    pub fn count_unproved(&self, ip: Option<IpAddr>) -> Result<()> {
+        let counted = self.check(&Principal::Anonymous, ip);
+        if let (Err(Error::Exhausted { retry_after: Some(wait), .. }), Some(ip)) = (&counted, ip) {
+            self.shut_out.insert(network(ip), Instant::now() + *wait);
+        }
+        counted
+    }
+
     /// Forgets keys that have used nothing lately.
     pub fn prune(&self) {
         prune(&self.anonymous);
@@ -187,12 +212,16 @@ impl Limits {
 
     fn count<K: Clone + Eq + Hash>(&self, limiter: &Option<Limiter<K>>, key: &K) -> Result<()> {
         let Some(limiter) = limiter else { return Ok(()) };
-        limiter.check_key(key).map_err(|not_until| Error::Exhausted {
-            reason: Reason::RateLimited,
-            message: "too many calls; slow down".to_owned(),
-            retry_after: Some(not_until.wait_time_from(self.clock.now())),
-            metadata: Default::default(),
-        })
+        limiter.check_key(key).map_err(|not_until| limited(not_until.wait_time_from(self.clock.now())))
+    }
+}
+
+fn limited(wait: Duration) -> Error {
+    Error::Exhausted {
+        reason: Reason::RateLimited,
+        message: "too many calls; slow down".to_owned(),
+        retry_after: Some(wait),
+        metadata: Default::default(),
     }
 }
 
@@ -233,6 +262,35 @@ mod tests {
         assert_eq!(network_of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(network_of("192.0.2.1"), "192.0.2.1");
         assert_eq!(network_of("::ffff:192.0.2.1"), "192.0.2.1");
+    }
+
+    #[test]
+    fn one_ipv6_subscriber_has_one_limit_without_a_credential_and_one_to_sign_in() {
+        let quota = Quota::parse("1/hour").unwrap();
+        let limits = Limits::new(LimitRules { anonymous: quota, login: quota, ..Default::default() });
+        let address = |text: &str| Some(text.parse().unwrap());
+        let (one, same, other) = (address("2001:db8:1:2::1"), address("2001:db8:1:2:9::9"), address("2001:db8:1:3::1"));
+        limits.check(&Principal::Anonymous, one).unwrap();
+        assert!(limits.check(&Principal::Anonymous, same).is_err());
+        limits.check(&Principal::Anonymous, other).unwrap();
+        limits.check_login(one, "a@b.c").unwrap();
+        assert!(limits.check_login(same, "d@e.f").is_err());
+        limits.check_login(other, "g@h.i").unwrap();
+    }
+
+    #[test]
+    fn who_has_proved_nothing_too_often_is_not_looked_at_until_another_may_be_counted() {
+        let limits = Limits::new(LimitRules { anonymous: Quota::parse("1/hour").unwrap(), ..Default::default() });
+        let (one, same) = (Some("2001:db8::1".parse().unwrap()), Some("2001:db8::2".parse().unwrap()));
+        limits.count_unproved(one).unwrap();
+        limits.check_unproved(one).unwrap();
+        assert!(limits.count_unproved(one).is_err());
+        let Err(Error::Exhausted { retry_after: Some(wait), .. }) = limits.check_unproved(same) else {
+            panic!("it was looked at")
+        };
+        assert!(wait > Duration::from_secs(3_500), "{wait:?}");
+        limits.check_unproved(Some(IpAddr::from([192, 0, 2, 1]))).unwrap();
+        limits.check_unproved(None).unwrap();
     }
 
     #[test]

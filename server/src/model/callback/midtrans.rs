@@ -10,18 +10,66 @@ use crate::model::failure::FailureClass;
 
 /// Times are Jakarta's, and do not say so.
 const UTC_OFFSET_SECONDS: i32 = 7 * 3600;
+/// Characters of an order's id at most, as Midtrans has it.
+const ORDER_LENGTH: usize = 50;
+/// Digits of a SHA-512 in hex.
+const SIGNATURE_LENGTH: usize = 128;
+
+/// What is signed of a notification, and the signature.
+pub struct Signed {
+    order: String,
+    code: String,
+    amount: String,
+    signature: String,
+}
+
+impl Signed {
+    /// Finds it in a body. What Midtrans would never write is none: that bounds the work of a comparison, and leaves
+    /// little room for reading what is signed, which has nothing between its parts, as other parts.
+    pub fn of(body: &[u8]) -> Result<Signed, Refused> {
+        let members = object(body).map_err(|_| "the body is no JSON object")?;
+        let signed = |name: &'static str, is_good: fn(&str) -> bool| {
+            let text = text(&members, name).ok_or("a member that is signed is not there as text")?;
+            if is_good(text) { Ok(text.to_owned()) } else { Err("a member that is signed is none of midtrans") }
+        };
+        let (order, code, amount) =
+            (signed("order_id", is_order)?, signed("status_code", is_code)?, signed("gross_amount", is_amount)?);
+        let signature = text(&members, "signature_key").ok_or("there is no signature_key")?;
+        if signature.len() != SIGNATURE_LENGTH {
+            return Err("the signature_key is not as long as one is");
+        }
+        Ok(Signed { order, code, amount, signature: signature.to_owned() })
+    }
+
+    /// Proves it with the key of an account.
+    pub fn prove(&self, key: &str) -> Result<(), Refused> {
+        let mut digest = Sha512::new();
+        for part in [&self.order, &self.code, &self.amount, key] {
+            digest.update(part);
+        }
+        equal(hex::encode(digest.finalize()).as_bytes(), self.signature.as_bytes(), "the signature_key is wrong")
+    }
+}
+
+fn is_order(text: &str) -> bool {
+    (1..=ORDER_LENGTH).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+}
+
+fn is_code(text: &str) -> bool {
+    text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Digits without a needless zero before them, a point and two more: as an amount is always written.
+fn is_amount(text: &str) -> bool {
+    let Some((whole, cents)) = text.split_once('.') else { return false };
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_whole = (1..=15).contains(&whole.len()) && (whole == "0" || !whole.starts_with('0'));
+    is_whole && cents.len() == 2 && are_digits(whole) && are_digits(cents)
+}
 
 /// Proves a notification with the key of the account.
 pub fn prove(key: &str, body: &[u8]) -> Result<(), Refused> {
-    let members = object(body).map_err(|_| "the body is no JSON object")?;
-    let signed = |name: &'static str| text(&members, name).ok_or("a member that is signed is not there as text");
-    let (order, code, amount) = (signed("order_id")?, signed("status_code")?, signed("gross_amount")?);
-    let given = text(&members, "signature_key").ok_or("there is no signature_key")?;
-    let mut digest = Sha512::new();
-    for part in [order, code, amount, key] {
-        digest.update(part);
-    }
-    equal(hex::encode(digest.finalize()).as_bytes(), given.as_bytes(), "the signature_key is wrong")
+    Signed::of(body)?.prove(key)
 }
 
 /// Reads a notification.
