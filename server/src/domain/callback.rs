@@ -11,6 +11,7 @@
 
 pub mod intake;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 use self::intake::{Arrival, ArrivalBatch, Refusal, RefusalBatch};
 use super::cache::Cache;
-use super::limit::Sampler;
+use super::limit::{FairSampler, Sampler};
 use super::{Hub, STALENESS};
 use crate::model::callback::{self as model, Callback, Outcome, PublicUrl, Reading, Refused};
 use crate::model::failure::FailureClass;
@@ -33,6 +34,8 @@ use crate::storage::{Lane, Store};
 /// Refused callbacks logged a minute at most: of those that proved nothing, and of those that did.
 const UNPROVED_LOGGED: u32 = 60;
 const PROVED_LOGGED: u32 = 600;
+/// The same of one integration, of those that proved nothing.
+const UNPROVED_LOGGED_OF_ONE: NonZeroU32 = NonZeroU32::new(12).unwrap();
 /// Bytes of a body at most, of any provider and at the door that Midtrans has for itself. The largest any of them sends
 /// is a fraction of that, and anybody can make the hub read one.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -47,7 +50,7 @@ pub(super) struct Callbacks {
     public_url: PublicUrl,
     arrivals: Lane<ArrivalBatch>,
     refusals: Lane<RefusalBatch>,
-    unproved: Sampler,
+    unproved: FairSampler,
     proved: Sampler,
     /// Integrations at Midtrans that are at work. Anybody may ask for a comparison with all of them, so they are not read
     /// anew for each.
@@ -60,7 +63,7 @@ impl Callbacks {
             public_url,
             arrivals: store.lane(ArrivalBatch),
             refusals: store.lane(RefusalBatch),
-            unproved: Sampler::new(UNPROVED_LOGGED, Duration::from_secs(60)),
+            unproved: FairSampler::new(UNPROVED_LOGGED, UNPROVED_LOGGED_OF_ONE, Duration::from_secs(60)),
             proved: Sampler::new(PROVED_LOGGED, Duration::from_secs(60)),
             midtrans: Cache::new(1, STALENESS),
         }
@@ -101,15 +104,19 @@ impl Hub {
             Err(why) => return Err(self.refuse_unproved(ctx, None, why)),
         };
         let candidates = self.callbacks.midtrans.get_or_load_once((), || self.open_active(Provider::Midtrans)).await?;
-        let proved = |(_, credentials): &&Opened| {
-            midtrans_key(credentials).is_some_and(|key| signed.prove(key).is_ok())
-        };
+        let proved =
+            |(_, credentials): &&Opened| midtrans_key(credentials).is_some_and(|key| signed.prove(key).is_ok());
         match candidates.iter().find(proved) {
             Some((integration, _)) => self.take_callback(ctx, callback, integration).await,
             None => {
                 Err(self.refuse_unproved(ctx, None, "no active integration at midtrans has the key it is signed with"))
             }
         }
+    }
+
+    /// Forgets what few refusals there were lately.
+    pub(super) fn prune_callbacks(&self) {
+        self.callbacks.unproved.prune();
     }
 
     /// Forgets which integrations a notification may belong to: one of them, or a partner, is another now.
@@ -198,6 +205,11 @@ impl Hub {
         match stored {
             // It was deleted a moment ago, and is as unknown as any other now.
             Err(Error::NotFound { .. }) => Err(self.refuse_unproved(ctx, None, "the integration was deleted")),
+            Err(Error::Invalid { field, description }) => {
+                let why = format!("{field} {description}");
+                self.refuse_proved(ctx, callback, integration, FailureClass::Auth, &why).await;
+                Err(Error::Invalid { field, description })
+            }
             stored => stored,
         }
     }
@@ -206,14 +218,15 @@ impl Hub {
     /// how long a wrong signature takes.
     fn refuse_unproved(&self, ctx: &Ctx, integration: Option<&Integration>, why: &str) -> Error {
         let why = format!("proof: {why}");
-        if let Some(why) = sampled(&self.callbacks.unproved, &why) {
+        let about = integration.map(|integration| integration.id);
+        if let Some(why) = sampled(self.callbacks.unproved.take(about), &why) {
             let log = integration.map(|integration| {
                 let message = format!("A callback was refused: {why}");
                 let log = NewLog::new(integration.id, Action::Webhook, LogStatus::Failed, message, self.now());
                 NewLog { class: Some(FailureClass::Auth), ..caused(ctx, log) }
             });
             let provider = integration.map(|integration| integration.provider);
-            self.callbacks.refusals.post(self.refusal(ctx, provider, log, why));
+            self.callbacks.refusals.post(self.refusal(ctx, provider, log, (why, false)));
         }
         // Guessing proofs counts like any call without a credential.
         match self.limits.count_unproved(ctx.ip) {
@@ -224,11 +237,11 @@ impl Hub {
 
     fn fail_to_open(&self, ctx: &Ctx, id: Uuid) -> Error {
         let why = "the credentials of the integration cannot be decrypted";
-        if let Some(why) = sampled(&self.callbacks.unproved, why) {
+        if let Some(why) = sampled(self.callbacks.unproved.take(Some(id)), why) {
             let message = format!("A callback could not be proved: {why}");
             let log = NewLog::new(id, Action::Error, LogStatus::Failed, message, self.now());
             let log = NewLog { class: Some(FailureClass::Config), ..caused(ctx, log) };
-            self.callbacks.refusals.post(self.refusal(ctx, None, Some(log), why));
+            self.callbacks.refusals.post(self.refusal(ctx, None, Some(log), (why, false)));
         }
         Error::unavailable(why)
     }
@@ -241,20 +254,27 @@ impl Hub {
         class: FailureClass,
         why: &str,
     ) {
-        let Some(why) = sampled(&self.callbacks.proved, why) else { return };
+        let Some(why) = sampled(self.callbacks.proved.take(), why) else { return };
         let message = format!("A callback was refused: {why}");
         let log = NewLog::new(integration.id, Action::Webhook, LogStatus::Failed, message, self.now());
         let log = NewLog { class: Some(class), duration: Some(took(callback)), ..caused(ctx, log) };
-        let refusal = self.refusal(ctx, Some(integration.provider), Some(log), why);
+        let refusal = self.refusal(ctx, Some(integration.provider), Some(log), (why, true));
         if let Err(error) = self.callbacks.refusals.submit(refusal).await {
             tracing::warn!(%error, "a refused callback could not be logged");
         }
     }
 
-    fn refusal(&self, ctx: &Ctx, provider: Option<Provider>, log: Option<NewLog>, why: String) -> Refusal {
+    fn refusal(
+        &self,
+        ctx: &Ctx,
+        provider: Option<Provider>,
+        log: Option<NewLog>,
+        (why, is_proved): (String, bool),
+    ) -> Refusal {
         let id = log.as_ref().map_or_else(Uuid::now_v7, |log| log.id);
         let (payload, response) = (None, None);
-        let webhook = WebhookEntry { id, provider, payload, response, error: Some(why), ip: ip(ctx), at: self.now() };
+        let (ip, at) = (ip(ctx), self.now());
+        let webhook = WebhookEntry { id, provider, payload, response, error: Some(why), is_proved, ip, at };
         Refusal { log, webhook }
     }
 }
@@ -267,7 +287,8 @@ fn midtrans_key(credentials: &Credentials) -> Option<&str> {
 
 /// Everything a callback causes.
 fn arrival(ctx: &Ctx, callback: &Callback, integration: &Integration, reading: Reading, now: Instant) -> Arrival {
-    let Reading { key, outcome, doubt, facts, at } = reading;
+    let at = reading.occurred_at(now);
+    let Reading { key, outcome, doubt, facts, claim, .. } = reading;
     let provider = integration.provider.spec().name;
     let about = facts.get("orderId").or(facts.get("messageId")).unwrap_or("").to_owned();
     let told = outcome.event().filter(|_| doubt.is_none());
@@ -292,8 +313,6 @@ fn arrival(ctx: &Ctx, callback: &Callback, integration: &Integration, reading: R
         let entry = NewLog::new(integration.id, Action::Transaction, status, message, now);
         NewLog { request: Some(Value::Object(facts.members().clone())), ..caused(ctx, entry) }
     });
-    // Never later than it came: a provider's clock may be wrong.
-    let at = at.map_or(now, |at| at.min(now));
     let event = told.map(|name| IntegrationEvent {
         integration_id: integration.id,
         name,
@@ -306,10 +325,11 @@ fn arrival(ctx: &Ctx, callback: &Callback, integration: &Integration, reading: R
         payload: log.request.clone(),
         response: log.response.clone(),
         error: doubt.map(|(_, why)| why.to_owned()),
+        is_proved: true,
         ip: ip(ctx),
         at: now,
     };
-    Arrival { key, log, transaction, event, webhook }
+    Arrival { key, claim, log, transaction, event, webhook }
 }
 
 /// What webhooks are told.
@@ -355,8 +375,8 @@ fn took(callback: &Callback) -> i32 {
 }
 
 /// Why, when it is one of those that are logged, with how many were not since the last.
-fn sampled(sampler: &Sampler, why: &str) -> Option<String> {
-    match sampler.take()? {
+fn sampled(passed_over: Option<u64>, why: &str) -> Option<String> {
+    match passed_over? {
         0 => Some(why.to_owned()),
         more => Some(format!("{why}; {more} more were refused and not logged")),
     }

@@ -9,6 +9,7 @@ impl Hub {
     pub async fn tidy(&self) -> Result<()> {
         let expired = self.expire_subscriptions().await?;
         self.limits().prune();
+        self.prune_callbacks();
         self.rouse_webhooks().await?;
         if expired > 0 {
             tracing::info!(expired_subscriptions = expired, "tidied");

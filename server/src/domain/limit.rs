@@ -115,6 +115,34 @@ impl Sampler {
     }
 }
 
+/// Lets a few of many through, and of those about one thing still fewer, so that none hides the others.
+pub(super) struct FairSampler {
+    all: Sampler,
+    of_one: Option<Limiter<Option<Uuid>>>,
+}
+
+impl FairSampler {
+    /// `calls` in a span of time, and `of_one` at most of those about one thing.
+    pub(super) fn new(calls: u32, of_one: NonZeroU32, per: Duration) -> FairSampler {
+        FairSampler { all: Sampler::new(calls, per), of_one: limiter(Some(Quota { calls: of_one, per })) }
+    }
+
+    /// How many were passed over since the last that was let through, when this one is. What is about nothing there is
+    /// counts as about one thing.
+    pub(super) fn take(&self, about: Option<Uuid>) -> Option<u64> {
+        if self.of_one.as_ref().is_some_and(|limiter| limiter.check_key(&about).is_err()) {
+            self.all.passed_over.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        self.all.take()
+    }
+
+    /// Forgets things that nothing was about lately.
+    pub(super) fn prune(&self) {
+        prune(&self.of_one);
+    }
+}
+
 type Limiter<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock>;
 
 fn limiter<K: Clone + Eq + Hash>(quota: Option<Quota>) -> Option<Limiter<K>> {
@@ -254,6 +282,16 @@ mod tests {
         let taken: Vec<Option<u64>> = (0..5).map(|_| sampler.take()).collect();
         assert_eq!(taken, [Some(0), Some(0), None, None, None]);
         assert_eq!(sampler.passed_over.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_fair_sampler_lets_nobody_hide_the_others() {
+        let sampler = FairSampler::new(5, NonZeroU32::new(2).unwrap(), Duration::from_secs(3600));
+        let (one, other) = (Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
+        let taken = |about: Option<Uuid>| (0..10).filter_map(|_| sampler.take(about)).collect::<Vec<_>>();
+        assert_eq!(taken(one), [0, 0]);
+        assert_eq!(taken(other), [8, 0]);
+        assert_eq!(taken(None), [8], "and no more than so many in all");
     }
 
     #[test]

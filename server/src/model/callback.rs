@@ -21,6 +21,7 @@ pub mod xendit;
 use std::fmt;
 
 use bytes::Bytes;
+use chrono::TimeDelta;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -33,6 +34,8 @@ use super::{Instant, Json};
 pub const HEADERS: [&str; 5] =
     ["content-type", "x-callback-token", "webhook-id", "stripe-signature", "x-twilio-signature"];
 
+/// How long ago something may have happened that is told now.
+const OLDEST: TimeDelta = TimeDelta::days(366);
 /// Characters of a fact that are kept.
 const FACT_LENGTH: usize = 255;
 
@@ -186,6 +189,25 @@ pub struct Reading {
     pub facts: Facts,
     /// When it happened, as far as the provider says.
     pub at: Option<Instant>,
+    /// What was signed, where that is so little that it could be read in two ways.
+    pub claim: Option<Claim>,
+}
+
+impl Reading {
+    /// When it happened, for a hub to which it comes `now`. A provider's clock may be wrong, and what it says of its time
+    /// may not be signed: what lies more than a year back, or has yet to come, is taken as having happened now.
+    pub fn occurred_at(&self, now: Instant) -> Instant {
+        self.at.filter(|at| (now - OLDEST..=now).contains(at)).unwrap_or(now)
+    }
+}
+
+/// A signature and what it was given for. The first that comes with a signature says what that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Tells the signature from others: at most 255 characters.
+    pub key: String,
+    /// Digest of the signature and of what came with it.
+    pub content: [u8; 32],
 }
 
 /// Texts of a callback that may be kept and told, by their names in events.
@@ -288,15 +310,19 @@ fn key_of_id(id: &str) -> String {
     if is_plain { format!("id:{id}") } else { key_of_parts(&[id]) }
 }
 
-/// A key of several parts that together are what tells it from others. Each with its length, so that no two sets of
-/// parts read alike.
+/// A key of several parts that together are what tells it from others.
 fn key_of_parts(parts: &[&str]) -> String {
+    format!("parts:{}", hex::encode(digest_of_parts(parts)))
+}
+
+/// Each part with its length, so that no two sets of parts read alike.
+fn digest_of_parts(parts: &[&str]) -> [u8; 32] {
     let mut digest = Sha256::new();
     for part in parts {
         digest.update((part.len() as u64).to_be_bytes());
         digest.update(part);
     }
-    format!("parts:{}", hex::encode(digest.finalize()))
+    digest.finalize().into()
 }
 
 /// A key of the content itself, for those who give nothing better.

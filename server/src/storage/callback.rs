@@ -109,6 +109,9 @@ pub struct WebhookEntry {
     pub response: Option<Json>,
     /// Why it was refused; nothing when it was taken.
     pub error: Option<String>,
+    /// Whether it was its provider's. Only then is a refusal counted: how much comes from anybody says nothing of how the
+    /// hub is.
+    pub is_proved: bool,
     /// Where it came from; may be empty.
     pub ip: String,
     /// When it came.
@@ -142,7 +145,9 @@ pub async fn log(tx: &mut WriteTx, entries: &[&WebhookEntry]) -> Result<()> {
             .text(&entry.ip)
             .time(entry.at)
             .time(entry.at);
-        tx.tally(Metric::Webhooks, &format!("{PROVIDER_CALLBACK}.{}", status.as_str()), entry.at, 1, 0);
+        if entry.is_proved {
+            tx.tally(Metric::Webhooks, &format!("{PROVIDER_CALLBACK}.{}", status.as_str()), entry.at, 1, 0);
+        }
     }
     let dialect = tx.dialect();
     asked(rows.insert(tx.connection(), dialect, "webhook_logs", "")).await

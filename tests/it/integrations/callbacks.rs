@@ -1,5 +1,6 @@
 //! What providers call back: whom the hub believes, what it keeps, and what it answers.
 
+mod abused;
 mod crash;
 mod managed;
 mod refused;
@@ -26,6 +27,9 @@ const NOON: i64 = 1_773_576_000;
 const TOKEN: &str = "path-secret-0123456789abcdef0123456789abcdef";
 const MIDTRANS: &str = "/api/payments/webhook/midtrans";
 const PUBLIC: &str = "https://hub.example";
+
+/// What is kept to tell a repeated callback, without what signatures were given for.
+const RECEIPTS: &str = "integration_receipts WHERE callback_key NOT LIKE 'signature:%'";
 
 type Headers = Vec<(&'static str, String)>;
 

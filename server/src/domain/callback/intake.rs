@@ -1,11 +1,13 @@
 //! How callbacks are stored: sets of those that are taken, and of those that are refused, each in a few statements.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures::future::BoxFuture;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::domain::hook;
+use crate::model::callback::Claim;
 use crate::model::hook::IntegrationEvent;
 use crate::model::integration::NewLog;
 use crate::model::webhook::Receipt;
@@ -13,11 +15,16 @@ use crate::model::{Error, Instant, Result};
 use crate::storage::callback::{self as stored, Entered, Entry, WebhookEntry};
 use crate::storage::{Batch, WriteTx, integration_log};
 
+/// What telling weighs beside what is stored anyway.
+const TOLD_WEIGHT: usize = 25;
+
 /// A callback to be stored, with everything it causes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arrival {
     /// What tells it from every other of its integration.
     pub key: String,
+    /// What its signature was given for, where that has to be remembered.
+    pub claim: Option<Claim>,
     /// The entry that it came; its id is what the provider is answered.
     pub log: NewLog,
     /// The entry of the payment or the message whose state it tells.
@@ -35,15 +42,21 @@ impl Batch for ArrivalBatch {
     type Item = Arrival;
     type Answer = Receipt;
 
+    /// One that is told is a delivery for each of up to a hundred webhooks.
+    fn weight(item: &Arrival) -> usize {
+        if item.event.is_some() { 1 + TOLD_WEIGHT } else { 1 }
+    }
+
     fn apply<'a>(
         &'a self,
         tx: &'a mut WriteTx,
         items: &'a [&'a Arrival],
     ) -> BoxFuture<'a, Result<Vec<Result<Receipt>>>> {
         Box::pin(async move {
+            let forged = forged(tx, items).await?;
             let mut first: HashMap<(Uuid, &str), &Arrival> = HashMap::with_capacity(items.len());
             let mut firsts: Vec<&Arrival> = Vec::with_capacity(items.len());
-            for item in items {
+            for item in items.iter().filter(|item| !forged.contains(&item.log.id)) {
                 first.entry((item.log.integration_id, &item.key)).or_insert_with(|| {
                     firsts.push(item);
                     item
@@ -69,6 +82,9 @@ impl Batch for ArrivalBatch {
             let standing: HashMap<(Uuid, &str), Entered> =
                 entries.iter().map(|entry| (entry.integration_id, entry.key)).zip(entered).collect();
             let answer = |item: &&Arrival| {
+                if forged.contains(&item.log.id) {
+                    return Err(Error::invalid("signature_key", "was given for another order, code and amount"));
+                }
                 let place = (item.log.integration_id, item.key.as_str());
                 match (standing.get(&place), first.get(&place)) {
                     (Some(Entered::New), Some(first)) => {
@@ -81,6 +97,35 @@ impl Batch for ArrivalBatch {
             Ok(items.iter().map(answer).collect())
         })
     }
+}
+
+/// Arrivals with a signature that came before with something else. What is signed has nothing between its parts, so that
+/// the end of one might be read as the beginning of the next; whoever caught a signature could use it for another order.
+/// The ledger remembers what each came with first, as the id of an entry nobody has.
+async fn forged(tx: &mut WriteTx, items: &[&Arrival]) -> Result<HashSet<Uuid>> {
+    let mut claims: HashMap<Uuid, Entry<'_>> = HashMap::new();
+    let id_of = |item: &Arrival, claim: &Claim| {
+        let digest = Sha256::new().chain_update(item.log.integration_id).chain_update(claim.content).finalize();
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest[..16]);
+        Uuid::from_bytes(id)
+    };
+    for item in items {
+        let Some(claim) = &item.claim else { continue };
+        let (integration_id, id) = (item.log.integration_id, id_of(item, claim));
+        claims.entry(id).or_insert(Entry { integration_id, key: &claim.key, log_id: id, at: item.log.at });
+    }
+    let entries: Vec<Entry<'_>> = claims.into_values().collect();
+    let entered = stored::enter(tx, &entries).await?;
+    let false_claims: HashSet<Uuid> = entries
+        .iter()
+        .zip(entered)
+        .filter(|(entry, entered)| matches!(entered, Entered::Known(id) if *id != entry.log_id))
+        .map(|(entry, _)| entry.log_id)
+        .collect();
+    let is_forged =
+        |item: &&&Arrival| item.claim.as_ref().is_some_and(|claim| false_claims.contains(&id_of(item, claim)));
+    Ok(items.iter().filter(is_forged).map(|item| item.log.id).collect())
 }
 
 async fn store(tx: &mut WriteTx, new: &[&Arrival]) -> Result<()> {

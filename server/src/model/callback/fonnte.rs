@@ -21,10 +21,11 @@ pub fn read(body: &[u8]) -> Result<Reading, Unreadable> {
     facts.add("providerStatus", status);
     facts.add("providerState", state);
     facts.add("deviceId", word(&members, "device"));
+    facts.add("providerTime", word(&members, "timestamp"));
     let doubt = outcome.is_none().then_some((FailureClass::Garbage, "status and state are none the hub knows"));
     let at = members.get("timestamp").and_then(|at| at.as_i64()).and_then(|at| Instant::from_timestamp(at, 0));
     let key = key_of_content(body);
-    Ok(Reading { key, outcome: outcome.unwrap_or(Outcome::Other), doubt, facts, at })
+    Ok(Reading { key, outcome: outcome.unwrap_or(Outcome::Other), doubt, facts, at, claim: None })
 }
 
 /// What the states of a message mean; the one of WhatsApp says more than the one of Fonnte.

@@ -20,7 +20,8 @@ pub fn read(body: &[u8]) -> Result<Reading, Unreadable> {
     facts.add("messageId", Some(message));
     facts.add("status", outcome.status());
     facts.add("providerStatus", Some(event));
-    Ok(Reading { key, outcome, doubt: None, facts, at })
+    facts.add("providerTime", said);
+    Ok(Reading { key, outcome, doubt: None, facts, at, claim: None })
 }
 
 /// What an event means.

@@ -4,12 +4,16 @@
 use chrono::{FixedOffset, NaiveDateTime, TimeZone, Utc};
 use sha2::{Digest, Sha512};
 
-use super::{Facts, Outcome, Reading, Refused, Unreadable, equal, key_of_parts, needed, object, text, word};
+use super::{
+    Claim, Facts, Outcome, Reading, Refused, Unreadable, digest_of_parts, equal, key_of_parts, needed, object, text,
+    word,
+};
 use crate::model::Instant;
 use crate::model::failure::FailureClass;
 
 /// Times are Jakarta's, and do not say so.
 const UTC_OFFSET_SECONDS: i32 = 7 * 3600;
+const UNKNOWN: &str = "transaction_status and fraud_status are none the hub knows";
 /// Characters of an order's id at most, as Midtrans has it.
 const ORDER_LENGTH: usize = 50;
 /// Digits of a SHA-512 in hex.
@@ -72,48 +76,83 @@ pub fn prove(key: &str, body: &[u8]) -> Result<(), Refused> {
     Signed::of(body)?.prove(key)
 }
 
-/// Reads a notification.
+/// Reads a notification. What tells it from others is what is signed and what it comes to: with any other member, one
+/// that somebody has caught could be told again.
 pub fn read(body: &[u8]) -> Result<Reading, Unreadable> {
     let members = object(body)?;
     let order = needed(&members, "order_id")?;
     let code = needed(&members, "status_code")?;
+    let amount = needed(&members, "gross_amount")?;
+    let signature = needed(&members, "signature_key")?;
     let status = needed(&members, "transaction_status")?;
     let fraud = text(&members, "fraud_status");
-    let (transaction, refund) = (text(&members, "transaction_id"), word(&members, "refund_amount"));
-    let key = key_of_parts(&[order, transaction.unwrap_or(""), status, code, refund.as_deref().unwrap_or("")]);
     let (outcome, doubt) = match outcome(status, fraud, code) {
         Ok(outcome) => (outcome, None),
-        Err(doubt) => (Outcome::Other, Some((FailureClass::Garbage, doubt))),
+        Err(Misfit::Unknown) => (Outcome::Other, Some((FailureClass::Garbage, UNKNOWN))),
+        Err(Misfit::Contradiction) => {
+            return Err(Unreadable { field: "transaction_status", description: "must be borne out by status_code" });
+        }
     };
+    let refund = word(&members, "refund_amount");
+    let state = outcome.event().unwrap_or(&status.to_ascii_lowercase()).to_owned();
+    let (refunded, refund_key) = match outcome {
+        Outcome::Refunded => (refund.as_deref().unwrap_or(""), text(&members, "refund_key").unwrap_or("")),
+        _ => ("", ""),
+    };
+    let key = key_of_parts(&[order, code, amount, &state, refunded, refund_key]);
+    let claim = Claim {
+        key: format!("signature:{}", hex::encode(digest_of_parts(&[signature]))),
+        content: digest_of_parts(&[signature, order, code, amount]),
+    };
+    let said = text(&members, "settlement_time").or(text(&members, "transaction_time"));
     let mut facts = Facts::default();
     facts.add("orderId", Some(order));
-    facts.add("transactionId", transaction);
+    facts.add("transactionId", text(&members, "transaction_id"));
     facts.add("status", outcome.status());
     facts.add("providerStatus", Some(status));
     facts.add("statusCode", Some(code));
     facts.add("fraudStatus", fraud);
     facts.add("paymentType", text(&members, "payment_type"));
-    facts.add("amount", text(&members, "gross_amount"));
+    facts.add("amount", Some(amount));
     facts.add("refundAmount", refund);
     facts.add("currency", text(&members, "currency"));
-    let at = text(&members, "settlement_time").or(text(&members, "transaction_time")).and_then(instant);
-    Ok(Reading { key, outcome, doubt, facts, at })
+    facts.add("providerTime", said);
+    Ok(Reading { key, outcome, doubt, facts, at: said.and_then(instant), claim: Some(claim) })
+}
+
+/// Why a state means nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misfit {
+    /// It is none the hub knows.
+    Unknown,
+    /// The code, which is signed, does not bear out the state, which is not.
+    Contradiction,
 }
 
 /// What a state means. Case does not matter: Midtrans itself writes some in capitals.
-pub fn outcome(status: &str, fraud: Option<&str>, code: &str) -> Result<Outcome, &'static str> {
+pub fn outcome(status: &str, fraud: Option<&str>, code: &str) -> Result<Outcome, Misfit> {
     let (status, fraud) = (status.to_ascii_lowercase(), fraud.map(str::to_ascii_lowercase));
-    match (status.as_str(), fraud.as_deref()) {
-        ("capture" | "settlement", None | Some("accept")) if code == "200" => Ok(Outcome::PaymentSuccess),
-        ("capture" | "settlement", None | Some("accept")) => {
-            Err("status_code, which is signed, does not bear out transaction_status, which is not")
-        }
-        ("capture" | "settlement", Some("challenge")) => Ok(Outcome::PaymentPending),
-        ("capture" | "settlement", Some("deny")) => Ok(Outcome::PaymentFailed),
-        ("pending" | "authorize", _) => Ok(Outcome::PaymentPending),
-        ("deny" | "cancel" | "expire" | "failure", _) => Ok(Outcome::PaymentFailed),
-        ("refund" | "partial_refund" | "chargeback" | "partial_chargeback", _) => Ok(Outcome::Refunded),
-        _ => Err("transaction_status and fraud_status are none the hub knows"),
+    let outcome = match (status.as_str(), fraud.as_deref()) {
+        ("capture" | "settlement", None | Some("accept")) => Outcome::PaymentSuccess,
+        ("capture" | "settlement", Some("challenge")) | ("pending", _) => Outcome::PaymentPending,
+        ("capture" | "settlement", Some("deny")) => Outcome::PaymentFailed,
+        // With the code of a success it could be made of one, so it is told nobody.
+        ("authorize", _) if code == "200" => Outcome::Other,
+        ("authorize", _) => Outcome::PaymentPending,
+        ("deny" | "cancel" | "expire" | "failure", _) => Outcome::PaymentFailed,
+        ("refund" | "partial_refund" | "chargeback" | "partial_chargeback", _) => Outcome::Refunded,
+        _ => return Err(Misfit::Unknown),
+    };
+    if bears_out(code, outcome) { Ok(outcome) } else { Err(Misfit::Contradiction) }
+}
+
+/// Whether a code may come with what a state means: no success can be made a failure, and nothing else a success.
+fn bears_out(code: &str, outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::PaymentSuccess | Outcome::Refunded => code == "200",
+        Outcome::PaymentPending => code == "201",
+        Outcome::PaymentFailed => code == "202" || code.starts_with('4'),
+        _ => true,
     }
 }
 

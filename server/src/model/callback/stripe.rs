@@ -71,8 +71,9 @@ pub fn read(body: &[u8], environment: Environment) -> Result<Reading, Unreadable
     facts.add("providerStatus", text(object, "payment_status").or(text(object, "status")));
     facts.add("amount", amount(kind, object));
     facts.add("currency", text(object, "currency"));
+    facts.add("providerTime", word(&members, "created"));
     let at = members.get("created").and_then(Value::as_i64).and_then(|at| DateTime::from_timestamp(at, 0));
-    Ok(Reading { key: key_of_id(id), outcome, doubt, facts, at })
+    Ok(Reading { key: key_of_id(id), outcome, doubt, facts, at, claim: None })
 }
 
 /// The amount an event is about, in the smallest unit of its currency.

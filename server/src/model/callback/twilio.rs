@@ -102,7 +102,7 @@ pub fn read(callback: &Callback) -> Result<Reading, Unreadable> {
     facts.add("channel", text("ChannelPrefix"));
     facts.add("errorCode", text("ErrorCode"));
     let doubt = outcome.is_none().then_some((FailureClass::Garbage, "MessageStatus is none the hub knows"));
-    Ok(Reading { key, outcome: outcome.unwrap_or(Outcome::Other), doubt, facts, at: None })
+    Ok(Reading { key, outcome: outcome.unwrap_or(Outcome::Other), doubt, facts, at: None, claim: None })
 }
 
 /// What the state of a message means.

@@ -15,10 +15,11 @@ pub fn read(body: &[u8]) -> Result<Reading, Unreadable> {
     facts.add("providerStatus", status);
     facts.add("messageType", text(&members, "messageType"));
     facts.add("deviceId", word(&members, "deviceId"));
+    facts.add("providerTime", text(&members, "timestamp"));
     let doubt = outcome.is_none().then_some((FailureClass::Garbage, "status is none the hub knows"));
     let at = instant(text(&members, "timestamp"));
     let key = key_of_content(body);
-    Ok(Reading { key, outcome: outcome.unwrap_or(Outcome::Other), doubt, facts, at })
+    Ok(Reading { key, outcome: outcome.unwrap_or(Outcome::Other), doubt, facts, at, claim: None })
 }
 
 /// What the state of a message means.

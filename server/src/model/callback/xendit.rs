@@ -56,9 +56,11 @@ fn read_event(event: &str, members: &Map<String, Json>) -> Result<Reading, Unrea
     facts.add("currency", text(data, "currency"));
     facts.add("channel", text(data, "channel_code"));
     facts.add("failureCode", text(data, "failure_code"));
-    let at = instant(text(data, "updated").or(text(members, "created")));
+    let said = text(data, "updated").or(text(members, "created"));
+    facts.add("providerTime", said);
+    let at = instant(said);
     let doubt = outcome.is_none().then_some(UNKNOWN);
-    Ok(Reading { key: key_of_parts(&parts), outcome: outcome.unwrap_or(Outcome::Other), doubt, facts, at })
+    Ok(Reading { key: key_of_parts(&parts), outcome: outcome.unwrap_or(Outcome::Other), doubt, facts, at, claim: None })
 }
 
 fn read_invoice(members: &Map<String, Json>) -> Result<Reading, Unreadable> {
@@ -73,10 +75,12 @@ fn read_invoice(members: &Map<String, Json>) -> Result<Reading, Unreadable> {
     facts.add("paidAmount", word(members, "paid_amount"));
     facts.add("currency", text(members, "currency"));
     facts.add("channel", text(members, "payment_channel"));
-    let at = instant(text(members, "updated").or(text(members, "created")));
+    let said = text(members, "updated").or(text(members, "created"));
+    facts.add("providerTime", said);
+    let at = instant(said);
     let doubt = outcome.is_none().then_some(UNKNOWN);
     let key = key_of_parts(&["invoice", id, status]);
-    Ok(Reading { key, outcome: outcome.unwrap_or(Outcome::Other), doubt, facts, at })
+    Ok(Reading { key, outcome: outcome.unwrap_or(Outcome::Other), doubt, facts, at, claim: None })
 }
 
 /// What the state of an invoice means.

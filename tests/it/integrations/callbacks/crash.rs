@@ -64,7 +64,7 @@ async fn a_hub_that_is_killed_has_stored_what_it_answered_and_takes_the_rest_onc
     }
     let sent: usize = seen.iter().map(|(_, sent, _)| sent).sum();
     assert_eq!(all.len(), sent, "each is one");
-    for table in ["integration_receipts", "webhook_logs", "integration_logs WHERE action = 'transaction'"] {
+    for table in [RECEIPTS, "webhook_logs", "integration_logs WHERE action = 'transaction'"] {
         assert_eq!(rows(&database, table).await, sent as i64, "{table}");
     }
 }
@@ -87,5 +87,5 @@ async fn while_the_database_is_away_providers_are_asked_to_come_again() {
     })
     .await;
     assert!(codes.is_subset(&BTreeSet::from([200, 503])), "{codes:?}");
-    assert_eq!(rows(&hub.database, "integration_receipts").await, 2);
+    assert_eq!(rows(&hub.database, RECEIPTS).await, 2);
 }

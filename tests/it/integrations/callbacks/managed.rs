@@ -111,21 +111,22 @@ async fn those_who_ask_are_told_once_and_exactly_this() {
             "2026-01-05T02:02:10Z",
             json!({"provider": "midtrans", "orderId": "LMS-INV-0001", "status": "success", "providerStatus": "settlement",
                 "transactionId": "aaaaaaaa-0000-4000-8000-000000000001", "statusCode": "200", "fraudStatus": "accept",
-                "paymentType": "bank_transfer", "amount": "150000.00", "currency": "IDR"}),
+                "paymentType": "bank_transfer", "amount": "150000.00", "currency": "IDR",
+                "providerTime": "2026-01-05 09:02:10"}),
         ),
         event(
             "payment.failed",
             "2026-01-05T02:02:12Z",
             json!({"provider": "xendit", "providerEvent": "payment.failure", "orderId": "LMS-INV-0002",
                 "transactionId": "py-1", "status": "failed", "providerStatus": "FAILED", "amount": "150000",
-                "currency": "IDR", "failureCode": "CARD_DECLINED"}),
+                "currency": "IDR", "failureCode": "CARD_DECLINED", "providerTime": "2026-01-05T02:02:12.000Z"}),
         ),
         event(
             "payment.pending",
             noon,
             json!({"provider": "stripe", "providerEvent": "payment_intent.processing", "providerEventId": "evt_1",
                 "orderId": "pi_1", "transactionId": "pi_1", "status": "pending", "providerStatus": "processing",
-                "amount": "1000", "currency": "usd"}),
+                "amount": "1000", "currency": "usd", "providerTime": "1773576000"}),
         ),
         event(
             "message.delivered",
@@ -147,7 +148,8 @@ async fn those_who_ask_are_told_once_and_exactly_this() {
         event(
             "email.bounced",
             "2026-03-15T11:59:00Z",
-            json!({"provider": "smtp", "messageId": "m1", "status": "bounced", "providerStatus": "bounced"}),
+            json!({"provider": "smtp", "messageId": "m1", "status": "bounced", "providerStatus": "bounced",
+                "providerTime": "2026-03-15T11:59:00Z"}),
         ),
     ];
     assert_eq!(told, expected);
