@@ -170,3 +170,22 @@ impl Batch for RefusalBatch {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::integration::{Action, LogStatus};
+
+    #[test]
+    fn a_callback_that_is_told_weighs_as_much_as_what_telling_it_writes() {
+        let at = Instant::UNIX_EPOCH;
+        let log = NewLog::new(Uuid::nil(), Action::Webhook, LogStatus::Success, String::new(), at);
+        let (payload, response, error, ip) = (None, None, None, String::new());
+        let webhook = WebhookEntry { id: log.id, provider: None, payload, response, error, is_proved: true, ip, at };
+        let kept = Arrival { key: String::new(), claim: None, log, transaction: None, event: None, webhook };
+        assert_eq!(ArrivalBatch::weight(&kept), 1);
+        let data = serde_json::Value::Null;
+        let event = IntegrationEvent { integration_id: Uuid::nil(), name: "payment.success", data, at };
+        assert_eq!(ArrivalBatch::weight(&Arrival { event: Some(event), ..kept }), 26);
+    }
+}

@@ -1,5 +1,6 @@
 //! The providers' published vectors and our own, everything that must not pass, and what every state means.
 
+mod abused;
 mod reading;
 
 use super::*;
