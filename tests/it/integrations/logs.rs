@@ -166,8 +166,11 @@ fn floor(at: DateTime<Utc>, seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(at.timestamp() - at.timestamp().rem_euclid(seconds), 0).unwrap()
 }
 
-/// A range of days, times, or both, or none, and how it is asked for.
-fn range(dice: &mut Dice) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<String>, Option<String>) {
+/// Where a range begins and ends, and how that is asked for.
+type Range = (Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<String>, Option<String>);
+
+/// A range of days, times, or both, or none.
+fn range(dice: &mut Dice) -> Range {
     let scale = dice.pick(&[3_600, 86_400, 5 * 86_400, 60 * 86_400, 700 * 86_400]);
     let mut one = noon() - TimeDelta::microseconds(dice.roll(scale * 1_000_000));
     let mut other = noon() - TimeDelta::microseconds(dice.roll(scale * 1_000_000));
