@@ -336,6 +336,15 @@ impl Dialect {
         }
     }
 
+    /// Holds the rows a query of one table reads as they are, beside others who do the same, and passes by those that
+    /// others change, where there can be others.
+    pub fn share_rows(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => "",
+            Dialect::Postgres => "FOR SHARE SKIP LOCKED",
+        }
+    }
+
     /// An update of a set: `changes` to each row of `table` that has the id of one of `rows`, and `word` in `column`.
     ///
     /// PostgreSQL keeps the plan it made while the table was young or few rows held that word, which would be to walk

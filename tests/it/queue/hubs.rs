@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use sea_orm::ConnectionTrait;
-use upbridge_server::model::job::{JobKind, Outcome};
+use upbridge_server::model::job::{JobKind, NewJob, Outcome};
 use upbridge_server::queue::Options;
 use upbridge_server::storage::job::{self, Claim, Claimed};
 use uuid::Uuid;
@@ -44,6 +44,63 @@ async fn a_claim_passes_by_the_keys_that_another_hub_is_at_and_waits_for_nobody(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_being_merged_into_is_claimed_by_nobody_before_the_merge_is_committed() {
+    let shop = Arc::new(Shop::open().await);
+    let Some(other) = shop.beside().await else { return };
+    let unique = || shop.job(JobKind::UserSync, "u").unique("u");
+    shop.add(vec![unique()]).await;
+    // A transaction with a job of this key does not commit before it is let through.
+    let gate = shop.database.connect().await;
+    let wait = "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+                $$ BEGIN PERFORM pg_advisory_xact_lock(7, 7); RETURN NULL; END $$; \
+                CREATE CONSTRAINT TRIGGER gate AFTER INSERT ON jobs DEFERRABLE INITIALLY DEFERRED FOR EACH ROW \
+                WHEN (NEW.queue_key = 'gate') EXECUTE FUNCTION wait()";
+    gate.execute_unprepared(wait).await.unwrap();
+    gate.execute_unprepared("BEGIN; SELECT pg_advisory_xact_lock(7, 7)").await.unwrap();
+    let merging = {
+        let (shop, jobs) = (shop.clone(), vec![unique(), shop.job(JobKind::Probe, "gate")]);
+        tokio::spawn(async move { shop.add(jobs).await })
+    };
+    let waiting = "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 7 AND NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    eventually("it is about to commit", async || shop.database.count(waiting).await == 1).await;
+    let keys = |claimed: Claimed| claimed.jobs.into_iter().map(|job| job.key).collect::<Vec<_>>();
+    assert_eq!(keys(other.claim_of(9).await), [""; 0], "whoever looks now sees nothing of what is merged");
+    // Others merge into it without waiting for anybody.
+    other.add(vec![unique()]).await;
+    assert_eq!(shop.database.count("SELECT COUNT(*) FROM jobs").await, 1);
+    gate.execute_unprepared("COMMIT").await.unwrap();
+    merging.await.unwrap();
+    let mut claimed = keys(other.claim_of(9).await);
+    claimed.sort();
+    assert_eq!(claimed, ["gate", "u"]);
+    gate.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_another_hub_is_about_to_claim_is_not_waited_for_and_not_merged_into() {
+    let shop = Shop::open().await;
+    if shop.beside().await.is_none() {
+        return;
+    }
+    let unique = |priority: i32| NewJob { priority, ..shop.job(JobKind::UserSync, "u").unique("u") };
+    shop.add(vec![unique(50)]).await;
+    let other = shop.database.connect().await;
+    for lock in ["FOR UPDATE", "FOR SHARE"] {
+        other.execute_unprepared(&format!("BEGIN; SELECT id FROM jobs {lock}")).await.unwrap();
+        // Of the second, it is the priority that cannot be given to the one that waits.
+        let add = shop.add(vec![unique(if lock == "FOR SHARE" { 3 } else { 50 })]);
+        tokio::time::timeout(Duration::from_secs(5), add).await.expect("it waits for nobody");
+        other.execute_unprepared("ROLLBACK").await.unwrap();
+    }
+    assert_eq!(shop.database.count("SELECT COUNT(*) FROM jobs").await, 3);
+    assert_eq!(shop.database.count("SELECT COUNT(*) FROM jobs WHERE unique_key IS NULL").await, 2);
+    shop.add(vec![unique(3)]).await;
+    assert_eq!(shop.database.count("SELECT COUNT(*) FROM jobs WHERE priority = 3").await, 2, "one was raised");
+    other.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn hubs_that_claim_and_end_jobs_of_the_same_keys_never_wait_for_each_other_in_a_circle() {
     let shop = Arc::new(Shop::open().await);
     let Some(other) = shop.beside().await else { return };
@@ -58,7 +115,9 @@ async fn hubs_that_claim_and_end_jobs_of_the_same_keys_never_wait_for_each_other
             for round in 0..60 {
                 let jobs = (0..8).map(|n| {
                     let kind = if n % 2 == 0 { JobKind::UserSync } else { JobKind::SubscriptionSync };
-                    shop.job(kind, &format!("key-{}", (n * 7 + round) % 6))
+                    let key = format!("key-{}", (n * 7 + round) % 6);
+                    let job = shop.job(kind, &key);
+                    if n < 4 { job.unique(key) } else { job }
                 });
                 shop.add(jobs.collect()).await;
             }

@@ -105,14 +105,72 @@ async fn insert_unique(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<(), DbErr>
     let (new, merged): (Vec<NewJob>, Vec<NewJob>) = first.into_iter().partition(|job| added.contains(&job.id));
     count_new(tx, &new);
     tell(tx, || new.iter().map(Transition::enqueued).collect());
-    for job in merged {
-        let raise = dialect.statement(
-            "UPDATE jobs SET priority = $1 WHERE kind = $2 AND unique_key = $3 AND state <> 'running' AND priority > $1",
-            [job.priority.into(), job.kind.as_str().into(), job.unique_key.into()],
-        );
-        tx.connection().execute_raw(raise).await?;
+    let alone = merge(tx, merged).await?;
+    if !alone.is_empty() {
+        let rows = self::rows(tx, &alone);
+        rows.insert(tx.connection(), dialect, "jobs", "").await?;
+        count_new(tx, &alone);
+        tell(tx, || alone.iter().map(Transition::enqueued).collect());
     }
     Ok(())
+}
+
+/// Merges jobs into those that wait under their unique keys; answers with those for which that cannot be done, each
+/// without its key, to stand by itself.
+///
+/// Where there are other hubs, one of them could claim the job that waits, look before this transaction commits, find
+/// nothing and end. So what is merged into is held until COMMIT, and claims pass it by; many may hold it at once. One
+/// that another hub has in its hands this moment, most likely to claim it, is not waited for: who has locks on some jobs
+/// never waits for others, or two would wait for each other.
+async fn merge(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<Vec<NewJob>, DbErr> {
+    if jobs.is_empty() {
+        return Ok(jobs);
+    }
+    let dialect = tx.dialect();
+    const WAITING: &str = "SELECT (SELECT found.id FROM jobs AS found WHERE found.kind = merged.kind \
+                           AND found.unique_key = merged.unique_key AND found.unique_key IS NOT NULL \
+                           AND found.state <> 'running') FROM merged";
+    // So that PostgreSQL looks each up by its id, whatever plan it keeps.
+    let them = [format!("IN ({WAITING})"), format!("= ANY (ARRAY({WAITING}))")];
+    let them = dialect.pick(&them);
+    let find = format!(
+        "SELECT id, kind, unique_key, priority FROM jobs WHERE id {them} AND state <> 'running' {}",
+        dialect.share_rows()
+    );
+    let mut rows = Rows::new(&["kind", "unique_key"], jobs.len());
+    for job in &jobs {
+        rows.text(job.kind.as_str()).text(job.unique_key.clone().unwrap_or_default());
+    }
+    let mut held: HashMap<(String, String), (Uuid, i32)> = HashMap::new();
+    for row in rows.query(tx.connection(), dialect, "merged", &find).await? {
+        let key = (row.try_get("", "kind")?, row.try_get("", "unique_key")?);
+        held.insert(key, (row.try_get("", "id")?, row.try_get("", "priority")?));
+    }
+    let mut alone = Vec::new();
+    for job in jobs {
+        let key = (job.kind.as_str().to_owned(), job.unique_key.clone().unwrap_or_default());
+        let is_merged = match held.get(&key) {
+            Some((_, priority)) if *priority <= job.priority => true,
+            Some((id, _)) => raise(tx, *id, job.priority).await?,
+            None => false,
+        };
+        if !is_merged {
+            alone.push(NewJob { unique_key: None, ..job });
+        }
+    }
+    Ok(alone)
+}
+
+/// Gives a job that waits a more urgent priority; says whether it could without waiting for anybody.
+async fn raise(tx: &mut WriteTx, id: Uuid, priority: i32) -> Result<bool, DbErr> {
+    let raise = tx.dialect().statement(
+        format!(
+            "UPDATE jobs SET priority = $1 WHERE id IN (SELECT id FROM jobs WHERE id = $2 AND state <> 'running' {})",
+            tx.dialect().skip_locked()
+        ),
+        [priority.into(), id.into()],
+    );
+    Ok(tx.connection().execute_raw(raise).await?.rows_affected() > 0)
 }
 
 fn rows(tx: &WriteTx, jobs: &[NewJob]) -> Rows {
