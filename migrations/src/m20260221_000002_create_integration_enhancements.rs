@@ -176,6 +176,8 @@ fn integration_webhooks(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .col(ColumnDef::new("breaker_failed").integer().not_null().default(0))
         .col(ColumnDef::new("breaker_trips").integer().not_null().default(0))
         .col(time("breaker_open_until"))
+        // Raised when it begins anew: tries that began before count no more.
+        .col(ColumnDef::new("generation").integer().not_null().default(0))
         .col(ColumnDef::new("created_by").uuid().null())
         .col(time_now(manager, "created_at"))
         .col(time_now(manager, "updated_at"))

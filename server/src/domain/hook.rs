@@ -9,20 +9,26 @@
 //! - A delivery exists if and only if what it tells is committed. It is tried until it is received or given up, at least
 //!   once, whatever happens to this server; its body and its id are the same on every try.
 //! - A try is believed only if nobody made one since: of two servers that send at once, one result counts.
-//! - One webhook is worked on by one server at a time, with so many calls at once; one that hangs takes no place from
-//!   another, and what waits for it costs the others nothing. Jobs of webhooks have places of their own in the queue.
+//! - One webhook is worked on by one server at a time, with so many calls at once. Jobs of webhooks have places of their
+//!   own in the queue (`WEBHOOK_CONCURRENCY`), and those of one integration have a quarter of them at most, however many
+//!   of its receivers hang. A place that others may be waiting for is given up after two seconds and the calls that are
+//!   under way by then: so even when every place hangs, one is free within two seconds and `WEBHOOK_TIMEOUT`.
+//! - What an administrator changes holds for the next call: at once on the server that changed it, within a second on
+//!   others. What was sent before says nothing of a webhook that was sent elsewhere or made active since.
+//! - A server that dies repeats, of one webhook, no more than twice as many deliveries as it is called with at once.
 //! - Nothing is held in a transaction over a call.
 //!
 //! Not guaranteed: that a delivery is sent only once (it may have been received when its server died), nor an order.
 
 mod deliveries;
+mod job;
 pub mod manage;
 mod record;
 mod slice;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
@@ -40,6 +46,8 @@ use crate::storage::{self, Lane, Store, WriteTx};
 const JOB_RETRIES: i32 = 1_000_000;
 /// Webhooks that are looked after in one go.
 const ROUSED: u64 = 1_000;
+/// One integration has one of so many parts of the places at most.
+const SHARES: usize = 4;
 /// How far ahead of its rate a webhook may be: a timer is no more exact.
 const BURST: Duration = Duration::from_millis(10);
 
@@ -59,9 +67,17 @@ pub struct HookRules {
 /// The hub's part for the webhooks it sends.
 pub(super) struct Hooks {
     rules: HookRules,
-    tries: Lane<record::TryBatch>,
+    tries: Arc<Lane<record::TryBatch>>,
     /// Slices that are under way here.
     running: AtomicUsize,
+    /// How many of them are of each integration.
+    shares: Mutex<HashMap<Uuid, usize>>,
+    /// Webhooks of each integration that wait because it has its share.
+    turned_away: Mutex<HashMap<Uuid, BTreeSet<Uuid>>>,
+    /// How often webhooks were changed here.
+    changes: AtomicU64,
+    /// Deliveries whose try is over and not recorded yet, whatever became of the slice that made it.
+    unrecorded: Arc<Mutex<HashSet<Uuid>>>,
     /// When each webhook with a rate limit may be called next; those that may be at once are not in it.
     paces: Mutex<HashMap<Uuid, Moment>>,
 }
@@ -69,8 +85,12 @@ pub(super) struct Hooks {
 impl Hooks {
     pub(super) fn new(store: &Store, rules: HookRules) -> Hooks {
         Hooks {
-            tries: store.lane(record::TryBatch { disable_after: rules.disable_after }),
+            tries: Arc::new(store.lane(record::TryBatch { disable_after: rules.disable_after })),
             running: AtomicUsize::new(0),
+            shares: Mutex::default(),
+            turned_away: Mutex::default(),
+            changes: AtomicU64::new(0),
+            unrecorded: Arc::default(),
             paces: Mutex::default(),
             rules,
         }
@@ -88,6 +108,60 @@ impl Hooks {
         Place(&self.running)
     }
 
+    /// Takes a place for an integration, for as long as what it answers with lives; `None` when it has its share.
+    fn share(&self, integration_id: Uuid) -> Option<impl Drop> {
+        struct Share<'a>(&'a Hooks, Uuid);
+        impl Drop for Share<'_> {
+            fn drop(&mut self) {
+                let mut shares = lock(&self.0.shares);
+                if let Some(taken) = shares.get_mut(&self.1) {
+                    *taken -= 1;
+                    if *taken == 0 {
+                        shares.remove(&self.1);
+                    }
+                }
+            }
+        }
+        let most = (self.rules.concurrency / SHARES).max(1);
+        let mut shares = lock(&self.shares);
+        let taken = shares.entry(integration_id).or_insert(0);
+        if *taken >= most {
+            return None;
+        }
+        *taken += 1;
+        Some(Share(self, integration_id))
+    }
+
+    /// Notes that a webhook waits for a place of its integration.
+    fn turn_away(&self, integration_id: Uuid, webhook_id: Uuid) {
+        lock(&self.turned_away).entry(integration_id).or_default().insert(webhook_id);
+    }
+
+    /// Whether a webhook waits for a place of this integration.
+    fn is_awaited(&self, integration_id: Uuid) -> bool {
+        lock(&self.turned_away).contains_key(&integration_id)
+    }
+
+    /// A webhook that waits for a place of this integration, for whoever has given one up.
+    fn next_turned_away(&self, integration_id: Uuid) -> Option<Uuid> {
+        let mut turned_away = lock(&self.turned_away);
+        let waiting = turned_away.get_mut(&integration_id)?;
+        let next = waiting.pop_first();
+        if waiting.is_empty() {
+            turned_away.remove(&integration_id);
+        }
+        next
+    }
+
+    /// Notes that a webhook was changed: whoever tells one here reads it anew before the next call.
+    fn has_changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
     /// Whether every place is taken, so that others may be waiting.
     fn is_crowded(&self) -> bool {
         self.running.load(Ordering::Relaxed) >= self.rules.concurrency
@@ -97,7 +171,7 @@ impl Hooks {
     fn pace(&self, webhook_id: Uuid, per_second: i32) -> std::result::Result<(), Moment> {
         let now = Moment::now();
         let step = Duration::from_secs(1) / per_second.max(1).unsigned_abs();
-        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paces = lock(&self.paces);
         let next = paces.get(&webhook_id).copied().unwrap_or(now).max(now);
         if next > now + BURST {
             return Err(next - BURST);
@@ -109,11 +183,15 @@ impl Hooks {
     /// Forgets the pace of a webhook that is not ahead of it.
     fn forget_pace(&self, webhook_id: Uuid) {
         let now = Moment::now();
-        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paces = lock(&self.paces);
         if paces.get(&webhook_id).is_some_and(|next| *next <= now) {
             paces.remove(&webhook_id);
         }
     }
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The job that tells a webhook what is due.
@@ -135,6 +213,9 @@ fn job_at(webhook_id: Uuid, at: Instant, now: Instant) -> NewJob {
 
 /// Tells the webhooks of each event's integration that ask for it, in the transaction of what caused it. Those that are
 /// disabled have theirs held for a replay.
+///
+/// It makes as many deliveries as events times [`MOST_HOOKS`](crate::model::hook::MOST_HOOKS) at most: whoever collects
+/// events into a transaction bounds them by that.
 pub async fn tell(tx: &mut WriteTx, events: &[IntegrationEvent], now: Instant) -> Result<()> {
     let integrations: BTreeSet<Uuid> = events.iter().map(|event| event.integration_id).collect();
     if integrations.is_empty() {

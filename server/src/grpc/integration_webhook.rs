@@ -82,7 +82,7 @@ impl IntegrationWebhookService for Door {
         let id = convert::uuid(&message.webhook_id, "webhook_id").map_err(status)?;
         let change = model::HookChange {
             url: message.webhook_url,
-            events: message.events.map(|events| events.names),
+            events: (!message.events.is_empty()).then_some(message.events),
             is_active: message.is_active,
             retry_attempts: message.retry_attempts,
             retry_delay: message.retry_delay,
@@ -118,9 +118,9 @@ impl IntegrationWebhookService for Door {
         &self,
         request: Request<SendTestEventRequest>,
     ) -> Result<Response<SendTestEventResponse>, Status> {
-        let (_, message) = convert::open(request)?;
+        let (ctx, message) = convert::open(request)?;
         let id = convert::uuid(&message.webhook_id, "webhook_id").map_err(status)?;
-        let delivery = self.hub.send_test_event(id, message.event.as_deref()).await.map_err(status)?;
+        let delivery = self.hub.send_test_event(&ctx, id, message.event.as_deref()).await.map_err(status)?;
         Ok(Response::new(SendTestEventResponse { delivery: Some(whole(delivery)) }))
     }
 

@@ -100,6 +100,8 @@ pub struct Hook {
     pub previous_secret_expires_at: Option<Instant>,
     /// Whether trying makes sense.
     pub breaker: Breaker,
+    /// Raised when it begins anew, under another address or made active: what was tried before counts no more.
+    pub generation: i32,
     /// Who added it.
     pub created_by: Option<Uuid>,
     /// When it was added.
@@ -296,6 +298,7 @@ mod tests {
             disabled_reason: None,
             previous_secret_expires_at: None,
             breaker: Breaker::default(),
+            generation: 0,
             created_by: None,
             created_at: Instant::default(),
             updated_at: Instant::default(),

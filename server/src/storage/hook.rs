@@ -45,6 +45,15 @@ pub async fn count<C: ConnectionTrait>(connection: &C, integration_id: Uuid) -> 
     asked(Entity::find().filter(Column::IntegrationId.eq(integration_id)).count(connection)).await
 }
 
+/// Holds an integration until the transaction ends, where others could change it or its webhooks meanwhile; says whether
+/// there is one.
+pub async fn hold_integration(tx: &mut WriteTx, integration_id: Uuid) -> Result<bool> {
+    let dialect = tx.dialect();
+    let hold = format!("SELECT id FROM partner_integrations WHERE id = $1 {}", dialect.hold_rows().unwrap_or_default());
+    let hold = dialect.statement(hold, [integration_id.into()]);
+    Ok(asked(tx.connection().query_one_raw(hold)).await?.is_some())
+}
+
 /// A webhook.
 pub async fn find<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<Option<Hook>> {
     Ok(find_sealed(connection, id).await?.map(|(hook, _)| hook))
@@ -92,6 +101,7 @@ fn changed(hook: &Hook) -> ActiveModel {
         breaker_failed: Set(hook.breaker.failed),
         breaker_trips: Set(hook.breaker.trips),
         breaker_open_until: Set(hook.breaker.open_until),
+        generation: Set(hook.generation),
         updated_at: Set(hook.updated_at),
         ..Default::default()
     }
@@ -212,6 +222,8 @@ pub struct Standing {
     pub disabled: Option<(Instant, String)>,
     /// Whether trying makes sense.
     pub breaker: Breaker,
+    /// Which tries count: those that began in it.
+    pub generation: i32,
 }
 
 /// How these webhooks stand, held until the transaction ends where another server could change them meanwhile.
@@ -221,7 +233,7 @@ pub async fn standings(tx: &mut WriteTx, ids: &BTreeSet<Uuid>) -> Result<Vec<Sta
         "SELECT webhooks.id, webhooks.integration_id, webhooks.is_active, webhooks.last_triggered_at, \
          webhooks.last_status, webhooks.failure_count, webhooks.disabled_at, webhooks.disabled_reason, \
          webhooks.breaker_window_at, webhooks.breaker_tried, webhooks.breaker_failed, webhooks.breaker_trips, \
-         webhooks.breaker_open_until FROM integration_webhooks AS webhooks \
+         webhooks.breaker_open_until, webhooks.generation FROM integration_webhooks AS webhooks \
          WHERE webhooks.id IN (SELECT id FROM tried) ORDER BY webhooks.id {}",
         dialect.hold_rows().unwrap_or_default()
     );
@@ -250,6 +262,7 @@ pub async fn standings(tx: &mut WriteTx, ids: &BTreeSet<Uuid>) -> Result<Vec<Sta
                     trips: column(row, "breaker_trips")?,
                     open_until: column(row, "breaker_open_until")?,
                 },
+                generation: column(row, "generation")?,
             })
         })
         .collect()
@@ -318,6 +331,7 @@ fn read(row: Model) -> Result<(Hook, SealedSecrets)> {
             trips: row.breaker_trips,
             open_until: row.breaker_open_until,
         },
+        generation: row.generation,
         created_by: row.created_by,
         created_at: row.created_at,
         updated_at: row.updated_at,

@@ -28,6 +28,8 @@ pub enum Priority {
     Replay = 1,
 }
 
+/// As far as what waits is counted.
+const COUNTED: u64 = 1_000;
 /// Tries shown of one delivery.
 const MOST_TRIES: u64 = 100;
 
@@ -229,8 +231,14 @@ pub async fn resend(tx: &mut WriteTx, id: Uuid, now: Instant) -> Result<bool> {
     Ok(asked(tx.connection().execute_raw(resend)).await?.rows_affected() > 0)
 }
 
-/// Sends what a webhook missed again, oldest first; says how many, and whether there are more.
-pub async fn replay(tx: &mut WriteTx, webhook_id: Uuid, replay: &Replay, now: Instant) -> Result<(u64, bool)> {
+/// What a webhook missed, oldest first: so many at most as are asked for, and one more when there are more. Found where
+/// it holds up nobody who writes, however much it has to pass by.
+pub async fn missed<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    webhook_id: Uuid,
+    replay: &Replay,
+) -> Result<Vec<Uuid>> {
     let mut values: Vec<Value> = vec![webhook_id.into()];
     // The list of words as the index has it: only so is it seen to serve.
     let mut wanted = "status IN ('held', 'failed') AND webhook_id = $1 AND NOT is_test".to_owned();
@@ -248,30 +256,42 @@ pub async fn replay(tx: &mut WriteTx, webhook_id: Uuid, replay: &Replay, now: In
             wanted += &format!(" AND {is} ${}", values.len());
         }
     }
-    let dialect = tx.dialect();
-    let more = format!("SELECT EXISTS (SELECT 1 FROM webhook_deliveries WHERE {wanted}) AS is_more");
-    let more = dialect.statement(more, values.clone());
-    values.extend([now.into(), (replay.most as i64).into()]);
-    let update = format!(
-        "UPDATE webhook_deliveries SET status = 'pending', priority = 1, attempts_before = attempts, \
-         next_attempt_at = ${}, finished_at = NULL WHERE id IN (SELECT id FROM webhook_deliveries WHERE {wanted} \
-         ORDER BY id LIMIT ${})",
-        values.len() - 1,
-        values.len()
-    );
-    let replayed = asked(tx.connection().execute_raw(dialect.statement(update, values))).await?.rows_affected();
-    let more = asked(tx.connection().query_one_raw(more)).await?;
-    Ok((replayed, more.map_or(Ok(false), |row| column(&row, "is_more"))?))
+    values.push((replay.most as i64 + 1).into());
+    let find = format!("SELECT id FROM webhook_deliveries WHERE {wanted} ORDER BY id LIMIT ${}", values.len());
+    let rows = asked(connection.query_all_raw(dialect.statement(find, values))).await?;
+    rows.iter().map(|row| column(row, "id")).collect()
 }
 
-/// How many deliveries of a webhook wait.
+/// Sends those again that a webhook missed and still misses; says how many.
+pub async fn replay(tx: &mut WriteTx, ids: &[Uuid], now: Instant) -> Result<u64> {
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let mut rows = Rows::new(&["id", "replayed_at"], ids.len());
+    for id in ids {
+        rows.uuid(*id).time(now);
+    }
+    let dialect = tx.dialect();
+    let changes = "status = 'pending', priority = 1, attempts_before = attempts, finished_at = NULL, \
+                   next_attempt_at = missed.replayed_at";
+    let mut replayed = 0;
+    for status in [DeliveryStatus::Held, DeliveryStatus::Failed] {
+        let update = dialect.update_each("webhook_deliveries", changes, "missed", ("status", status.as_str()));
+        let update = format!("{update} RETURNING webhook_deliveries.id");
+        replayed += asked(rows.clone().query(tx.connection(), dialect, "missed", &update)).await?.len() as u64;
+    }
+    Ok(replayed)
+}
+
+/// How many deliveries of a webhook wait, as far as they are counted.
 pub async fn backlog<C: ConnectionTrait>(connection: &C, dialect: Dialect, webhook_id: Uuid) -> Result<Backlog> {
-    let count = dialect.statement(
-        "SELECT (SELECT COUNT(*) FROM webhook_deliveries WHERE status = 'pending' AND webhook_id = $1) AS pending, \
-         (SELECT COUNT(*) FROM webhook_deliveries WHERE status IN ('held', 'failed') AND status = 'held' \
-         AND webhook_id = $1) AS held",
-        [webhook_id.into()],
-    );
+    let count = |status: &str| {
+        format!(
+            "(SELECT COUNT(*) FROM (SELECT id FROM webhook_deliveries WHERE status = '{status}' AND webhook_id = $1 \
+             LIMIT {COUNTED}) AS {status}_ones) AS {status}"
+        )
+    };
+    let count = dialect.statement(format!("SELECT {}, {}", count("pending"), count("held")), [webhook_id.into()]);
     let Some(row) = asked(connection.query_one_raw(count)).await? else { return Ok(Backlog::default()) };
     Ok(Backlog { pending: column(&row, "pending")?, held: column(&row, "held")? })
 }
@@ -314,6 +334,10 @@ pub async fn list<C: ConnectionTrait>(
     }
     if let Some(status) = filter.status {
         query = query.filter(Expr::cust(format!("status = '{}'", status.as_str())));
+        if status == DeliveryStatus::Failed {
+            // The list of words as the index has it: only so is it seen to serve.
+            query = query.filter(Expr::cust("status IN ('held', 'failed')"));
+        }
     }
     if let Some(event) = &filter.event {
         query = query.filter(Column::Event.eq(event));

@@ -21,6 +21,7 @@ use crate::model::{Instant, Json};
 const MOST_VALUES: usize = 256;
 
 /// Rows on their way to the database.
+#[derive(Clone)]
 pub struct Rows {
     columns: &'static [&'static str],
     cells: Vec<Value>,

@@ -14,7 +14,7 @@ use crate::storage::{self, WriteTx};
 
 impl Hub {
     /// Sends a webhook an event that did not happen.
-    pub async fn send_test_event(&self, id: Uuid, event: Option<&str>) -> Result<HookDelivery> {
+    pub async fn send_test_event(&self, ctx: &Ctx, id: Uuid, event: Option<&str>) -> Result<HookDelivery> {
         let hook = storage::hook::find(self.store.read(), id).await?.ok_or(NO_HOOK)?;
         let provider = self.integration_of_hooks(hook.integration_id).await?.provider;
         let name = match event {
@@ -36,11 +36,14 @@ impl Hub {
             created_at: now,
             due_at: now,
         };
-        let send = self.store.write((delivery, now), |tx, (delivery, now)| {
+        let send = self.store.write((ctx.clone(), delivery, now), |tx, (ctx, delivery, now)| {
             Box::pin(async move {
                 storage::hook::find(tx.reader(), delivery.webhook_id).await?.ok_or(NO_HOOK)?;
                 storage::hook_delivery::insert(tx, std::slice::from_ref(delivery)).await?;
                 tx.enqueue(job_now(delivery.webhook_id, *now));
+                let (target, changes) =
+                    (("webhook", delivery.webhook_id.to_string()), json!({ "event": delivery.event }));
+                entry(tx, ctx, "webhook.tested", target, changes, *now).await?;
                 found(tx, delivery.id).await
             })
         });
@@ -89,11 +92,14 @@ impl Hub {
 
     /// Sends again what a webhook missed; says how many, and whether there are more.
     pub async fn replay_hook_deliveries(&self, ctx: &Ctx, id: Uuid, replay: Replay) -> Result<(u64, bool)> {
-        let input = (ctx.clone(), id, replay, self.now());
-        let replay = self.store.write(input, |tx, (ctx, id, replay, now)| {
+        let mut ids = storage::hook_delivery::missed(self.store.read(), self.store.dialect(), id, &replay).await?;
+        let more = ids.len() as u64 > replay.most;
+        ids.truncate(replay.most as usize);
+        let input = (ctx.clone(), id, replay, ids, self.now());
+        let replay = self.store.write(input, move |tx, (ctx, id, replay, ids, now)| {
             Box::pin(async move {
                 active(tx, *id).await?;
-                let (replayed, more) = storage::hook_delivery::replay(tx, *id, replay, *now).await?;
+                let replayed = storage::hook_delivery::replay(tx, ids, *now).await?;
                 if replayed > 0 {
                     tx.enqueue(job_now(*id, *now));
                 }

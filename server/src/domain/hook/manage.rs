@@ -23,7 +23,7 @@ const DELAY: i32 = 60;
 pub(super) const NO_HOOK: Error = Error::NotFound { what: "webhook" };
 
 /// A webhook to be added.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NewHook {
     /// Where it is sent.
     pub url: String,
@@ -39,6 +39,13 @@ pub struct NewHook {
     pub retry_delay: Option<i32>,
     /// Deliveries a second.
     pub rate_limit: Option<i32>,
+}
+
+impl std::fmt::Debug for NewHook {
+    /// Neither its secret nor its address, which may hold one.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewHook").field("events", &self.events).finish_non_exhaustive()
+    }
 }
 
 impl Hub {
@@ -99,6 +106,7 @@ impl Hub {
             disabled_reason: None,
             previous_secret_expires_at: None,
             breaker: Breaker::default(),
+            generation: 0,
             created_by: actor(ctx),
             created_at: now,
             updated_at: now,
@@ -108,7 +116,8 @@ impl Hub {
         let input = (ctx.clone(), hook.clone(), sealed, key_id);
         let create = self.store.write(input, |tx, (ctx, hook, sealed, key_id)| {
             Box::pin(async move {
-                if storage::integration::find(tx.reader(), hook.integration_id).await?.is_none() {
+                // Held, so that it is not deleted meanwhile and nobody else adds the hundredth.
+                if !storage::hook::hold_integration(tx, hook.integration_id).await? {
                     return Err(Error::NotFound { what: "integration" });
                 }
                 if storage::hook::count(tx.reader(), hook.integration_id).await? >= MOST_HOOKS {
@@ -140,7 +149,7 @@ impl Hub {
         }
         if let Some(events) = change.events {
             let integration = self.integration_of_hooks(hook.integration_id).await?;
-            change.events = Some(known_events(&integration, events, "events.names")?);
+            change.events = Some(known_events(&integration, events, "events")?);
         }
         let input = (ctx.clone(), id, change, self.now());
         let update = self.store.write(input, |tx, (ctx, id, change, now)| {
@@ -160,6 +169,7 @@ impl Hub {
             })
         });
         let mut hooks = [update.await?];
+        self.hooks.has_changed();
         self.show_pending(&mut hooks).await?;
         let [hook] = hooks;
         Ok(hook)
@@ -180,7 +190,9 @@ impl Hub {
                     storage::hook_delivery::remove(tx, *id, REMOVED).await
                 })
             });
-            if removed.await? < REMOVED {
+            let removed = removed.await?;
+            self.hooks.has_changed();
+            if removed < REMOVED {
                 break;
             }
         }
@@ -195,7 +207,9 @@ impl Hub {
                 note(tx, ctx, &hook, ("webhook.deleted", "was deleted"), &[], *now).await
             })
         });
-        delete.await
+        delete.await?;
+        self.hooks.has_changed();
+        Ok(())
     }
 
     /// Gives a webhook a new secret; answers with it, and until when the one before signs too.
@@ -218,6 +232,12 @@ impl Hub {
                 storage::hook::standings(tx, &[*id].into()).await?;
                 let (hook, held) = storage::hook::find_sealed(tx.reader(), *id).await?.ok_or(NO_HOOK)?;
                 let mut rotation = rotation.clone();
+                if until.is_some() && hook.previous_secret_expires_at.is_some_and(|until| until > *now) {
+                    // Of three secrets two sign, and a receiver may know only the oldest.
+                    return Err(Error::State {
+                        message: "the previous secret is good still; wait for its end, or rotate with overlap_hours 0",
+                    });
+                }
                 if let Some(until) = until {
                     // One that cannot be opened signs nothing any more; it is no reason to refuse another.
                     let opened = sealer.open(SECRET, *id, &held.current).ok();
@@ -230,6 +250,7 @@ impl Hub {
             })
         });
         let until = rotate.await?;
+        self.hooks.has_changed();
         Ok((secret.expose().to_owned(), until))
     }
 
@@ -247,8 +268,11 @@ fn apply(hook: &mut Hook, change: &HookChange, now: Instant) {
         // It begins anew, and whoever switched it off is no longer the hub.
         (hook.disabled_at, hook.disabled_reason) = (None, None);
         if is_active {
-            (hook.failure_count, hook.breaker) = (0, Breaker::default());
+            begin_anew(hook);
         }
+    }
+    if url.as_ref().is_some_and(|url| *url != hook.url) {
+        begin_anew(hook);
     }
     hook.url = url.unwrap_or_else(|| std::mem::take(&mut hook.url));
     hook.events = events.unwrap_or_else(|| std::mem::take(&mut hook.events));
@@ -256,6 +280,12 @@ fn apply(hook: &mut Hook, change: &HookChange, now: Instant) {
     hook.retry_delay = retry_delay.unwrap_or(hook.retry_delay);
     hook.rate_limit = rate_limit.unwrap_or(hook.rate_limit);
     hook.updated_at = now;
+}
+
+/// Nothing that was answered before counts against it.
+fn begin_anew(hook: &mut Hook) {
+    (hook.failure_count, hook.breaker) = (0, Breaker::default());
+    hook.generation = hook.generation.wrapping_add(1);
 }
 
 /// Events without repetition, each one that the integration reports.

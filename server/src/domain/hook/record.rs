@@ -27,6 +27,7 @@ pub(super) struct Try {
     tried: Tried,
     log: NewLog,
     webhook_id: Uuid,
+    generation: i32,
     is_test: bool,
     is_success: bool,
     is_gone: bool,
@@ -55,7 +56,8 @@ impl Try {
         let tried = Tried { id: due.id, attempts, status, next_attempt_at, response_status, error_class, at: now };
         let log = log(hook, due, &answer, (status, next_attempt_at), took, now);
         let is_success = answer.failure.is_none();
-        Try { tried, log, webhook_id: hook.id, is_test: due.is_test, is_success, is_gone, began_at }
+        let (webhook_id, generation) = (hook.id, hook.generation);
+        Try { tried, log, webhook_id, generation, is_test: due.is_test, is_success, is_gone, began_at }
     }
 
     /// The delivery.
@@ -66,6 +68,10 @@ impl Try {
     /// Notes it at its webhook.
     fn note(&self, standing: &mut Standing, disable_after: i32) {
         let now = self.tried.at;
+        if standing.generation != self.generation {
+            // It was sent elsewhere, or before somebody made the webhook active: that says nothing of it as it is now.
+            return;
+        }
         standing.last_triggered_at = standing.last_triggered_at.max(Some(self.began_at));
         standing.last_status = Some(if self.is_success { LogStatus::Success } else { LogStatus::Failed });
         standing.breaker.note(self.is_success, now);
@@ -121,7 +127,7 @@ fn log(
             "deliveryId": due.id,
             "event": due.event,
             "attempt": attempt,
-            "url": hook.url.split('?').next().unwrap_or_default(),
+            "url": origin(&hook.url),
         })),
         response: Some(without_nulls(response)),
         class: answer.failure.as_ref().map(|failure| failure.class),
@@ -130,6 +136,13 @@ fn log(
         delivery_id: Some(due.id),
         ..NewLog::new(hook.integration_id, Action::Webhook, outcome, message, now)
     }
+}
+
+/// Scheme, host and port of an address: receivers keep secrets in the path as well as in the query.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |at| host + at);
+    &url[..end]
 }
 
 fn without_nulls(mut value: Value) -> Value {
@@ -146,6 +159,8 @@ pub(super) struct Learnt {
     pub is_active: bool,
     /// Whether trying makes sense.
     pub breaker: Breaker,
+    /// Which tries count.
+    pub generation: i32,
 }
 
 /// The lane of tries.
@@ -195,7 +210,11 @@ impl Batch for TryBatch {
             storage::integration_log::record(tx, &logs).await?;
             let learnt = |item: &&Arc<Try>| {
                 let standing = standings.get(&item.webhook_id).filter(|_| !item.is_test)?;
-                Some(Learnt { is_active: standing.is_active, breaker: standing.breaker })
+                Some(Learnt {
+                    is_active: standing.is_active,
+                    breaker: standing.breaker,
+                    generation: standing.generation,
+                })
             };
             Ok(items.iter().map(|item| Ok(learnt(item))).collect())
         })

@@ -1,34 +1,28 @@
-//! A slice: what a job does for one webhook. It sends what is due, so many at once, takes up what comes meanwhile, and
-//! leaves the next job behind when it ends.
+//! A slice: what a job does for one webhook. It sends what is due, so many at once, and takes up what comes meanwhile.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use tokio::sync::oneshot;
 use tokio::time::{Instant as Moment, MissedTickBehavior};
 use uuid::Uuid;
 
-use super::job_at;
 use super::record::{Learnt, Try};
 use crate::domain::Hub;
 use crate::model::hook::Hook;
 use crate::model::hook::secret::{Secret, sign};
-use crate::model::job::{Job, JobKind, Outcome};
-use crate::model::seal::Unsealable;
-use crate::model::{Error, Result};
+use crate::model::{Error, Instant, Result};
 use crate::storage;
-use crate::storage::hook::{PREVIOUS_SECRET, SECRET, SealedSecrets};
+use crate::storage::hook::SealedSecrets;
 use crate::storage::hook_delivery::{Due, Priority};
 use crate::storage::job::Listener;
 
 /// Deliveries read at once.
 const CHUNK: usize = 256;
-/// Tries that wait to be recorded at most: so many are repeated at most, beside those on their way, when a hub dies.
-const UNRECORDED: usize = 256;
 /// How long a slice goes on while others may wait for its place.
 const TURN: Duration = Duration::from_secs(2);
 /// How long a slice goes on in any case; with the longest call it is far from its job's deadline.
@@ -38,101 +32,13 @@ const LINGER: Duration = Duration::from_millis(100);
 /// How often what other hubs made is looked for.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a result is kept back while the database is away.
-const AWAY: Duration = Duration::from_secs(1);
-/// How long a webhook waits whose secrets cannot be opened.
-const POSTPONED: TimeDelta = TimeDelta::minutes(5);
-/// Deliveries one transaction holds.
-const HELD: u64 = 1_000;
-
-impl Hub {
-    /// Tells a webhook what is due.
-    pub(in crate::domain) async fn tell_webhook(&self, job: &Job) -> Outcome {
-        match self.try_tell_webhook(job).await {
-            Ok(()) => Outcome::Done(None),
-            Err(error) => {
-                tracing::warn!(job = %job.id, %error, context = ?error, "a webhook could not be read or noted");
-                Outcome::retry(error)
-            }
-        }
-    }
-
-    async fn try_tell_webhook(&self, job: &Job) -> Result<()> {
-        let id = Uuid::parse_str(&job.key).map_err(|_| Error::internal("the key of a delivery is no webhook"))?;
-        let _place = self.hooks.enter();
-        if self.stopping.is_cancelled() {
-            // Nothing new is begun while the hub stops, and the job is not to come back at once.
-            tokio::time::sleep(AWAY).await;
-            return self.leave_job(id, false).await;
-        }
-        let listener = self.store.listen(JobKind::WebhookDelivery, &job.key);
-        let Some((hook, sealed)) = storage::hook::find_sealed(self.store.read(), id).await? else { return Ok(()) };
-        let secrets = match self.open_secrets(&hook, &sealed) {
-            Ok(secrets) => secrets,
-            Err(why) => {
-                tracing::error!(webhook_id = %id, %why, "a webhook's secret cannot be decrypted; nothing is sent to it");
-                return self.leave_job(id, true).await;
-            }
-        };
-        let mut slice = Slice::new(self, hook, sealed, secrets);
-        let ended = slice.run(listener).await;
-        self.hooks.forget_pace(id);
-        ended?;
-        self.leave_job(id, false).await
-    }
-
-    /// The secrets of a webhook that are good now, the newest first.
-    fn open_secrets(&self, hook: &Hook, sealed: &SealedSecrets) -> std::result::Result<Vec<Secret>, Unsealable> {
-        let open = |purpose, sealed: &str| {
-            let opened = self.sealer.open(purpose, hook.id, sealed)?;
-            let text = String::from_utf8(opened).map_err(|_| Unsealable::Damaged)?;
-            Secret::parse(&text).map_err(|_| Unsealable::Damaged)
-        };
-        let mut secrets = vec![open(SECRET, &sealed.current)?];
-        let is_good = hook.previous_secret_expires_at.is_some_and(|until| until > self.now());
-        if let Some(previous) = sealed.previous.as_deref().filter(|_| is_good) {
-            secrets.push(open(PREVIOUS_SECRET, previous)?);
-        }
-        Ok(secrets)
-    }
-
-    /// Leaves the job that goes on: now, when the next delivery is due, or when the breaker closes. What waits for a
-    /// webhook that is disabled is held instead.
-    async fn leave_job(&self, id: Uuid, is_postponed: bool) -> Result<()> {
-        loop {
-            let input = (id, self.now(), is_postponed);
-            let is_over = self.store.write(input, |tx, (id, now, is_postponed)| {
-                Box::pin(async move {
-                    let Some(hook) = storage::hook::find(tx.reader(), *id).await? else { return Ok(true) };
-                    let open_until = hook.breaker.open(*now);
-                    let last = if hook.is_active && open_until.is_none() { Priority::Replay } else { Priority::Test };
-                    let dialect = tx.dialect();
-                    let next = storage::hook_delivery::next_due(tx.reader(), dialect, *id, last).await?;
-                    if let Some(next) = next {
-                        let next = if *is_postponed { next.max(*now + POSTPONED) } else { next };
-                        tx.enqueue(job_at(*id, next, *now));
-                    }
-                    if let Some(open_until) = open_until.filter(|_| hook.is_active) {
-                        let waits =
-                            storage::hook_delivery::next_due(tx.reader(), dialect, *id, Priority::Replay).await?;
-                        if let Some(next) = waits {
-                            tx.enqueue(job_at(*id, next.max(open_until), *now));
-                        }
-                    }
-                    let is_over = hook.is_active || storage::hook_delivery::hold(tx, *id, HELD).await? < HELD;
-                    Ok(is_over)
-                })
-            });
-            if is_over.await? {
-                return Ok(());
-            }
-        }
-    }
-}
+pub(super) const AWAY: Duration = Duration::from_secs(1);
 
 type Sending<'a> = FuturesUnordered<BoxFuture<'a, Try>>;
 type Recording<'a> = FuturesUnordered<BoxFuture<'a, (Uuid, Result<Option<Learnt>>)>>;
 
-struct Slice<'a> {
+/// One webhook's work.
+pub(super) struct Slice<'a> {
     hub: &'a Hub,
     hook: Arc<Hook>,
     sealed: SealedSecrets,
@@ -145,6 +51,10 @@ struct Slice<'a> {
     recording: Recording<'a>,
     /// Whether something may be due that is not read.
     looks: bool,
+    /// Whether the webhook may be another than it was read.
+    is_stale: bool,
+    /// How often webhooks had been changed here before it was read.
+    changes: u64,
     begun: Moment,
 }
 
@@ -161,7 +71,8 @@ enum Next {
 }
 
 impl<'a> Slice<'a> {
-    fn new(hub: &'a Hub, hook: Hook, sealed: SealedSecrets, secrets: Vec<Secret>) -> Slice<'a> {
+    /// Of a webhook as it was read when so many had been changed here.
+    pub fn new(hub: &'a Hub, hook: Hook, sealed: SealedSecrets, secrets: Vec<Secret>, changes: u64) -> Slice<'a> {
         Slice {
             hub,
             hook: Arc::new(hook),
@@ -172,26 +83,39 @@ impl<'a> Slice<'a> {
             sending: FuturesUnordered::new(),
             recording: FuturesUnordered::new(),
             looks: true,
+            is_stale: false,
+            changes,
             begun: Moment::now(),
         }
     }
 
-    async fn run(&mut self, mut listener: Listener) -> Result<()> {
+    /// Tells it what is due until nothing is, or its turn is over.
+    pub async fn run(&mut self, mut listener: Listener) -> Result<()> {
         let hub = self.hub;
         let mut look = tokio::time::interval_at(self.begun + LOOK, LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle_since = None;
+        let mut failure = None;
         loop {
             let mut paced = None;
-            let takes = !hub.stopping.is_cancelled() && !self.is_over();
+            let takes = failure.is_none() && !hub.stopping.is_cancelled() && !self.is_over();
             if takes {
-                paced = self.begin().await?;
+                match self.begin().await {
+                    Ok(until) => paced = until,
+                    // What is on its way is waited for and recorded all the same.
+                    Err(error) => {
+                        failure = Some(error);
+                        continue;
+                    }
+                }
             }
             let is_idle = self.sending.is_empty() && self.recording.is_empty();
             if is_idle && !takes {
-                return Ok(());
+                return failure.map_or(Ok(()), Err);
             }
             let until = match (is_idle, paced) {
+                // Whoever else needs the place does not wait for what may come.
+                (true, None) if hub.hooks.is_awaited(self.hook.integration_id) => return failure.map_or(Ok(()), Err),
                 (true, None) => Some(*idle_since.get_or_insert_with(Moment::now) + LINGER),
                 _ => {
                     idle_since = None;
@@ -201,10 +125,17 @@ impl<'a> Slice<'a> {
             tokio::select! {
                 biased;
                 () = hub.stopping.cancelled(), if takes => {}
-                Some((id, learnt)) = self.recording.next(), if !self.recording.is_empty() => self.recorded(id, learnt?),
+                Some((id, learnt)) = self.recording.next(), if !self.recording.is_empty() => {
+                    if let Err(error) = self.recorded(id, learnt) {
+                        failure.get_or_insert(error);
+                    }
+                }
                 Some(done) = self.sending.next(), if !self.sending.is_empty() => self.record(done),
                 () = listener.heard() => self.heard(),
-                _ = look.tick() => self.heard(),
+                _ = look.tick() => {
+                    self.is_stale = true;
+                    self.heard();
+                }
                 () = reached(until) => {
                     if paced.is_none() {
                         return Ok(());
@@ -217,7 +148,8 @@ impl<'a> Slice<'a> {
     /// Whether its turn is over.
     fn is_over(&self) -> bool {
         let age = self.begun.elapsed();
-        age >= LONGEST || (age >= TURN && self.hub.hooks.is_crowded())
+        let hooks = &self.hub.hooks;
+        age >= LONGEST || (age >= TURN && (hooks.is_crowded() || hooks.is_awaited(self.hook.integration_id)))
     }
 
     /// Something may have come: what was missed before does not go before it.
@@ -231,6 +163,10 @@ impl<'a> Slice<'a> {
     /// Begins as many tries as may be; answers with when there may be another, if only the rate stands against it.
     async fn begin(&mut self) -> Result<Option<Moment>> {
         loop {
+            // What was read may be of another address, deleted, or no longer to be sent.
+            if !self.waiting.is_empty() && (self.is_stale || self.changes != self.hub.hooks.changes()) {
+                self.refresh().await?;
+            }
             match self.try_next() {
                 Next::Begun => {}
                 Next::Full => return Ok(None),
@@ -255,7 +191,8 @@ impl<'a> Slice<'a> {
         // One alone shows whether the receiver is back.
         let most = if self.hook.breaker.is_half_open(now) && !due.is_test { 1 } else { rules.endpoint_concurrency };
         let is_judged = most > 1 || self.recording.is_empty();
-        if self.sending.len() >= most || self.recording.len() >= UNRECORDED || !is_judged {
+        // What is received and not recorded is repeated when the hub dies, so it is no more than what is on its way.
+        if self.sending.len() >= most || self.recording.len() >= rules.endpoint_concurrency || !is_judged {
             return Next::Full;
         }
         if let Some(per_second) = self.hook.rate_limit
@@ -281,13 +218,39 @@ impl<'a> Slice<'a> {
         let found = storage::hook_delivery::due(store.read(), store.dialect(), id, now, last, most).await?;
         // A full chunk may not be all there is.
         self.looks = found.len() == most;
-        self.waiting = found.into_iter().filter(|due| !self.outstanding.contains(&due.id)).collect();
+        let unrecorded = super::lock(&hub.hooks.unrecorded).clone();
+        let is_new = |due: &Due| !self.outstanding.contains(&due.id) && !unrecorded.contains(&due.id);
+        self.waiting = found.into_iter().filter(is_new).collect();
         if self.waiting.is_empty() {
             self.looks = false;
             return Ok(());
         }
-        let Some((hook, sealed)) = storage::hook::find_sealed(store.read(), id).await? else {
+        self.read_hook(now).await?;
+        let was_closed = is_closed;
+        let is_closed = !self.hook.is_active || self.hook.breaker.open(now).is_some();
+        // It was opened or made active meanwhile.
+        self.looks |= was_closed && !is_closed;
+        Ok(())
+    }
+
+    /// Reads the webhook anew; what waits is read anew too when it is another.
+    async fn refresh(&mut self) -> Result<()> {
+        let before = self.hook.generation;
+        let was_active = self.hook.is_active;
+        self.read_hook(self.hub.now()).await?;
+        if self.hook.generation != before || self.hook.is_active != was_active {
             self.waiting.clear();
+            self.looks = true;
+        }
+        Ok(())
+    }
+
+    async fn read_hook(&mut self, now: Instant) -> Result<()> {
+        let (hub, id) = (self.hub, self.hook.id);
+        let changes = hub.hooks.changes();
+        let Some((hook, sealed)) = storage::hook::find_sealed(hub.store.read(), id).await? else {
+            self.waiting.clear();
+            (self.is_stale, self.changes) = (false, changes);
             return Ok(());
         };
         let has_expired = self.secrets.len() > 1 && hook.previous_secret_expires_at.is_none_or(|until| until <= now);
@@ -296,37 +259,53 @@ impl<'a> Slice<'a> {
             self.secrets = opened.map_err(|why| Error::internal(format!("a webhook's secret: {why}")))?.into();
             self.sealed = sealed;
         }
-        let was_closed = is_closed;
         self.hook = Arc::new(hook);
-        let is_closed = !self.hook.is_active || self.hook.breaker.open(now).is_some();
-        // It was opened or made active meanwhile.
-        self.looks |= was_closed && !is_closed;
+        (self.is_stale, self.changes) = (false, changes);
         Ok(())
     }
 
+    /// Has a try recorded. That goes on when the slice is dropped, as it is when the hub loses its lease while the
+    /// database is away: it is known how it ended, and nobody here sends it again meanwhile.
     fn record(&mut self, done: Try) {
-        let (hub, done) = (self.hub, Arc::new(done));
-        self.recording.push(Box::pin(async move {
-            loop {
-                match hub.hooks.tries.submit(done.clone()).await {
-                    // It is known how it ended: that is not given up for a database that is away.
-                    Err(error @ Error::Unavailable { .. }) => {
+        let (id, done) = (done.id(), Arc::new(done));
+        let hooks = &self.hub.hooks;
+        let (tries, unrecorded, stopping) = (hooks.tries.clone(), hooks.unrecorded.clone(), self.hub.stopping.clone());
+        super::lock(&unrecorded).insert(id);
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(async move {
+            let answer = loop {
+                match tries.submit(done.clone()).await {
+                    Err(error @ Error::Unavailable { .. }) if !(tell.is_closed() && stopping.is_cancelled()) => {
                         tracing::warn!(%error, context = ?error, "a try of a delivery could not be recorded; it is tried again");
                         tokio::time::sleep(AWAY).await;
                     }
-                    answer => return (done.id(), answer),
+                    answer => break answer,
                 }
-            }
+            };
+            super::lock(&unrecorded).remove(&id);
+            // An error means that the slice is gone.
+            drop(tell.send(answer));
+        });
+        self.recording.push(Box::pin(async move {
+            let answer = told.await.unwrap_or_else(|_| Err(Error::unavailable("a try could not be recorded")));
+            (id, answer)
         }));
     }
 
-    fn recorded(&mut self, id: Uuid, learnt: Option<Learnt>) {
+    fn recorded(&mut self, id: Uuid, learnt: Result<Option<Learnt>>) -> Result<()> {
         self.outstanding.remove(&id);
-        let Some(Learnt { is_active, breaker }) = learnt else { return };
-        if (self.hook.is_active, self.hook.breaker) != (is_active, breaker) {
+        let Some(Learnt { is_active, breaker, generation }) = learnt? else {
+            // It was made up, or not believed: then another had it, or it is gone.
+            self.is_stale = true;
+            return Ok(());
+        };
+        if generation != self.hook.generation {
+            self.is_stale = true;
+        } else if (self.hook.is_active, self.hook.breaker) != (is_active, breaker) {
             let hook = Arc::make_mut(&mut self.hook);
             (hook.is_active, hook.breaker) = (is_active, breaker);
         }
+        Ok(())
     }
 }
 

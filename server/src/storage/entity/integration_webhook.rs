@@ -29,6 +29,7 @@ pub struct Model {
     pub breaker_failed: i32,
     pub breaker_trips: i32,
     pub breaker_open_until: Option<DateTimeUtc>,
+    pub generation: i32,
     pub created_by: Option<Uuid>,
     pub created_at: DateTimeUtc,
     pub updated_at: DateTimeUtc,

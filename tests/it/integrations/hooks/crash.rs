@@ -28,7 +28,8 @@ async fn waiting(peer: &HttpPeer) -> (TestDatabase, Vec<Hook>) {
 
 fn start(database: &TestDatabase) -> HubProcess {
     // What a hub had when it died is another's soon.
-    let soon = [("QUEUE_HEARTBEAT_INTERVAL", "1000"), ("WEBHOOK_TIMEOUT", "15")];
+    let few = ("WEBHOOK_ENDPOINT_CONCURRENCY", "4");
+    let soon = [("QUEUE_HEARTBEAT_INTERVAL", "1000"), ("WEBHOOK_TIMEOUT", "15"), few];
     HubProcess::run(HubProcess::command(database).envs(everywhere()).envs(soon))
 }
 
@@ -71,6 +72,8 @@ async fn a_hub_that_is_killed_loses_no_delivery_and_repeats_none_that_it_had_rec
     assert_eq!(counts.len(), EVENTS, "none is lost");
     let again = asked[before.len()..].iter().filter(|one| at_the_kill.contains(&orders(std::slice::from_ref(one))[0]));
     assert_eq!(again.count(), 0, "what was recorded is not sent again");
+    let repeated = asked.len() - EVENTS;
+    assert!(repeated <= 2 * 2 * 4, "of each webhook no more than was on its way or received just now: {repeated}");
     one_id_each(&asked);
     drop(hub);
 }
@@ -90,6 +93,27 @@ async fn a_hub_that_is_stopped_repeats_nothing() {
     assert_eq!((asked.len(), counts(&asked).len()), (EVENTS, EVENTS));
     one_id_each(&asked);
     drop(hub);
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_in_the_middle_has_nothing_sent_twice() {
+    let set = Set::default().and("WEBHOOK_ENDPOINT_CONCURRENCY", 4);
+    let (desk, peer) = (set.open().await, HttpPeer::start().await);
+    if !desk.database.is_postgres() {
+        return;
+    }
+    let hook = desk.hook(&peer).await;
+    desk.tell(hook.integration_id, 0..EVENTS).await;
+    let cut = "SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    for part in 1..=4 {
+        eventually("it is in the middle of it", async || peer.count() >= part * EVENTS / 6).await;
+        desk.database.texts(cut).await;
+    }
+    eventually("everything is recorded", async || recorded(&desk.database).await.len() == EVENTS).await;
+    let counts = counts(&peer.asked());
+    assert_eq!((counts.len(), counts.values().copied().max()), (EVENTS, Some(1)));
+    one_id_each(&peer.asked());
 }
 
 #[tokio::test]

@@ -23,21 +23,21 @@ fn everything() -> Replay {
 }
 
 #[tokio::test]
-async fn an_event_is_delivered_and_its_try_is_logged_without_the_query_of_the_address() {
+async fn an_event_is_delivered_and_its_try_is_logged_with_the_host_of_the_address_alone() {
     let (desk, peer) = (Desk::open().await, HttpPeer::start().await);
     peer.always(Reply::json(202, r#"{"ok":true}"#));
-    let hook = desk.hook_with(|new| new.url = format!("{}/hook?token=hunter2", peer.url())).await;
+    let hook = desk.hook_with(|new| new.url = format!("{}/hook/hunter2?token=hunter2", peer.url())).await;
     desk.tell(hook.integration_id, [7]).await;
     desk.stand(hook.id, &[Success]).await;
     let delivery = &desk.deliveries(hook.id).await[0];
     assert_eq!((delivery.attempts, delivery.response_status, delivery.error_class.as_deref()), (1, Some(202), None));
     let asked = told(&peer, 1).await;
-    assert_eq!((asked[0].method.as_str(), asked[0].path.as_str()), ("POST", "/hook?token=hunter2"));
+    assert_eq!((asked[0].method.as_str(), asked[0].path.as_str()), ("POST", "/hook/hunter2?token=hunter2"));
     assert_eq!(String::from_utf8(asked[0].body.clone()).unwrap(), delivery.payload);
     let tries = desk.tries(delivery.id).await;
     let [one] = tries.as_slice() else { panic!("{tries:?}") };
     assert_eq!((one.status, one.message.as_str()), (LogStatus::Success, "payment.success was received by the webhook"));
-    assert_eq!((&one.request["attempt"], &one.request["url"]), (&1.into(), &format!("{}/hook", peer.url()).into()));
+    assert_eq!((&one.request["attempt"], &one.request["url"]), (&1.into(), &peer.url().into()));
     assert_eq!((&one.response["status"], &one.response["body"]), (&202.into(), &r#"{"ok":true}"#.into()));
     assert_eq!(one.response["remoteAddress"], peer.address.to_string());
     assert!(one.duration > 0 && !format!("{tries:?}").contains("hunter2"));
@@ -234,10 +234,10 @@ async fn a_made_up_event_is_tried_once_and_counts_for_nothing() {
     let (desk, peer) = (Set::default().and("WEBHOOK_DISABLE_AFTER", 1).open().await, HttpPeer::start().await);
     peer.plays([Reply::status(500)]);
     let hook = desk.hook_with(|new| (new.url, new.is_active) = (peer.url(), Some(false))).await;
-    let test = desk.hub.send_test_event(hook.id, None).await.expect("sent");
+    let test = desk.hub.send_test_event(&ctx(), hook.id, None).await.expect("sent");
     assert!(test.is_test && test.status == Pending);
     desk.stand(hook.id, &[Failed]).await;
-    desk.hub.send_test_event(hook.id, Some("payment.failed")).await.expect("sent, though it is switched off");
+    desk.hub.send_test_event(&ctx(), hook.id, Some("payment.failed")).await.expect("sent, though it is switched off");
     desk.stand(hook.id, &[Failed, Success]).await;
     let asked = told(&peer, 2).await;
     assert_eq!(
@@ -247,7 +247,7 @@ async fn a_made_up_event_is_tried_once_and_counts_for_nothing() {
     assert_eq!(asked[0].json()["data"]["test"], true);
     let (hook, _) = desk.get(hook.id).await;
     assert_eq!((hook.failure_count, hook.disabled_at, hook.last_triggered_at), (0, None, None));
-    let wrong = desk.hub.send_test_event(hook.id, Some("message.sent")).await;
+    let wrong = desk.hub.send_test_event(&ctx(), hook.id, Some("message.sent")).await;
     assert!(matches!(wrong, Err(Error::Invalid { field, .. }) if field == "event"));
 }
 

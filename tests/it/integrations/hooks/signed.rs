@@ -1,15 +1,15 @@
 //! How a receiver knows that it is the hub who tells it something.
 
-use upbridge_server::model::Clock;
 use upbridge_server::model::hook::DeliveryStatus::Success;
 use upbridge_server::model::signature::{Key, Sent};
+use upbridge_server::model::{Clock, Error};
 
 use super::desk::{Desk, SECRET, ctx, told};
 use crate::harness::noon;
 use crate::peer::{Asked, HttpPeer};
 
 /// The entry of `webhook-signature` that a secret makes for what was asked.
-fn entry(asked: &Asked, secret: &str) -> String {
+pub fn entry(asked: &Asked, secret: &str) -> String {
     let timestamp = asked.header("webhook-timestamp").parse().expect("unix seconds");
     let key = Key::parse(secret).expect("a secret");
     key.sign_standard(asked.header("webhook-id"), timestamp, &asked.body).expect("a secret of Standard Webhooks")
@@ -64,6 +64,9 @@ async fn for_the_overlap_both_secrets_sign_and_then_the_new_one_alone() {
     let both = format!("{} {}", entry(&asked, &second), entry(&asked, SECRET));
     assert_eq!(asked.header("webhook-signature"), both);
     assert_eq!(asked.header("x-webhook-signature"), Key::parse(&second).unwrap().sign(None, &asked.body));
+    // A receiver that knows only the first would be told nothing it can prove.
+    let again = desk.hub.rotate_hook_secret(&ctx(), hook.id, None, 1).await;
+    assert!(matches!(again, Err(Error::State { .. })), "{again:?}");
     desk.advance(3_600);
     desk.tell(hook.integration_id, [2]).await;
     let asked = told(&peer, 2).await.remove(1);
