@@ -214,11 +214,12 @@ impl<'a> Slice<'a> {
         let last = if is_closed { Priority::Test } else { Priority::Replay };
         let most = CHUNK + self.outstanding.len();
         self.looks = false;
+        // Before the deliveries are read: what is recorded after is read as it was, and would be sent again.
+        let unrecorded = super::lock(&hub.hooks.unrecorded).clone();
         let store = &hub.store;
         let found = storage::hook_delivery::due(store.read(), store.dialect(), id, now, last, most).await?;
         // A full chunk may not be all there is.
         self.looks = found.len() == most;
-        let unrecorded = super::lock(&hub.hooks.unrecorded).clone();
         let is_new = |due: &Due| !self.outstanding.contains(&due.id) && !unrecorded.contains(&due.id);
         self.waiting = found.into_iter().filter(is_new).collect();
         if self.waiting.is_empty() {
