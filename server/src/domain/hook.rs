@@ -26,7 +26,7 @@ pub mod manage;
 mod record;
 mod slice;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -67,7 +67,7 @@ pub struct HookRules {
 /// The hub's part for the webhooks it sends.
 pub(super) struct Hooks {
     rules: HookRules,
-    tries: Arc<Lane<record::TryBatch>>,
+    tries: Lane<record::TryBatch>,
     /// Slices that are under way here.
     running: AtomicUsize,
     /// How many of them are of each integration.
@@ -76,8 +76,8 @@ pub(super) struct Hooks {
     turned_away: Mutex<HashMap<Uuid, BTreeSet<Uuid>>>,
     /// How often webhooks were changed here.
     changes: AtomicU64,
-    /// Deliveries whose try is over and not recorded yet, whatever became of the slice that made it.
-    unrecorded: Arc<Mutex<HashSet<Uuid>>>,
+    /// Tries that are over and not recorded yet, by their deliveries, whatever became of the slice that made them.
+    unrecorded: Mutex<HashMap<Uuid, Arc<record::Try>>>,
     /// When each webhook with a rate limit may be called next; those that may be at once are not in it.
     paces: Mutex<HashMap<Uuid, Moment>>,
 }
@@ -85,12 +85,12 @@ pub(super) struct Hooks {
 impl Hooks {
     pub(super) fn new(store: &Store, rules: HookRules) -> Hooks {
         Hooks {
-            tries: Arc::new(store.lane(record::TryBatch { disable_after: rules.disable_after })),
+            tries: store.lane(record::TryBatch { disable_after: rules.disable_after }),
             running: AtomicUsize::new(0),
             shares: Mutex::default(),
             turned_away: Mutex::default(),
             changes: AtomicU64::new(0),
-            unrecorded: Arc::default(),
+            unrecorded: Mutex::default(),
             paces: Mutex::default(),
             rules,
         }
@@ -130,6 +130,11 @@ impl Hooks {
         }
         *taken += 1;
         Some(Share(self, integration_id))
+    }
+
+    /// What a slice of a webhook that was dropped has not recorded.
+    fn left_unrecorded(&self, webhook_id: Uuid) -> Vec<Arc<record::Try>> {
+        lock(&self.unrecorded).values().filter(|done| done.webhook_id() == webhook_id).cloned().collect()
     }
 
     /// Notes that a webhook waits for a place of its integration.

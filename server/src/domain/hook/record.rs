@@ -65,6 +65,11 @@ impl Try {
         self.tried.id
     }
 
+    /// Whom it was sent to.
+    pub fn webhook_id(&self) -> Uuid {
+        self.webhook_id
+    }
+
     /// Notes it at its webhook.
     fn note(&self, standing: &mut Standing, disable_after: i32) {
         let now = self.tried.at;

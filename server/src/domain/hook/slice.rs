@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::oneshot;
 use tokio::time::{Instant as Moment, MissedTickBehavior};
 use uuid::Uuid;
 
@@ -94,6 +93,9 @@ impl<'a> Slice<'a> {
         let hub = self.hub;
         let mut look = tokio::time::interval_at(self.begun + LOOK, LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for done in hub.hooks.left_unrecorded(self.hook.id) {
+            self.record(done);
+        }
         let mut idle_since = None;
         let mut failure = None;
         loop {
@@ -130,7 +132,7 @@ impl<'a> Slice<'a> {
                         failure.get_or_insert(error);
                     }
                 }
-                Some(done) = self.sending.next(), if !self.sending.is_empty() => self.record(done),
+                Some(done) = self.sending.next(), if !self.sending.is_empty() => self.record(Arc::new(done)),
                 () = listener.heard() => self.heard(),
                 _ = look.tick() => {
                     self.is_stale = true;
@@ -214,14 +216,11 @@ impl<'a> Slice<'a> {
         let last = if is_closed { Priority::Test } else { Priority::Replay };
         let most = CHUNK + self.outstanding.len();
         self.looks = false;
-        // Before the deliveries are read: what is recorded after is read as it was, and would be sent again.
-        let unrecorded = super::lock(&hub.hooks.unrecorded).clone();
         let store = &hub.store;
         let found = storage::hook_delivery::due(store.read(), store.dialect(), id, now, last, most).await?;
         // A full chunk may not be all there is.
         self.looks = found.len() == most;
-        let is_new = |due: &Due| !self.outstanding.contains(&due.id) && !unrecorded.contains(&due.id);
-        self.waiting = found.into_iter().filter(is_new).collect();
+        self.waiting = found.into_iter().filter(|due| !self.outstanding.contains(&due.id)).collect();
         if self.waiting.is_empty() {
             self.looks = false;
             return Ok(());
@@ -265,31 +264,26 @@ impl<'a> Slice<'a> {
         Ok(())
     }
 
-    /// Has a try recorded. That goes on when the slice is dropped, as it is when the hub loses its lease while the
-    /// database is away: it is known how it ended, and nobody here sends it again meanwhile.
-    fn record(&mut self, done: Try) {
-        let (id, done) = (done.id(), Arc::new(done));
-        let hooks = &self.hub.hooks;
-        let (tries, unrecorded, stopping) = (hooks.tries.clone(), hooks.unrecorded.clone(), self.hub.stopping.clone());
-        super::lock(&unrecorded).insert(id);
-        let (tell, told) = oneshot::channel();
-        tokio::spawn(async move {
-            let answer = loop {
-                match tries.submit(done.clone()).await {
-                    Err(error @ Error::Unavailable { .. }) if !(tell.is_closed() && stopping.is_cancelled()) => {
+    /// Has a try recorded. A slice that is dropped meanwhile, as it is when the hub loses its lease while the database is
+    /// away, leaves that to the next one of its webhook.
+    fn record(&mut self, done: Arc<Try>) {
+        let (hooks, id) = (&self.hub.hooks, done.id());
+        super::lock(&hooks.unrecorded).insert(id, done.clone());
+        self.outstanding.insert(id);
+        self.recording.push(Box::pin(async move {
+            loop {
+                match hooks.tries.submit(done.clone()).await {
+                    // It is known how it ended: that is not given up for a database that is away.
+                    Err(error @ Error::Unavailable { .. }) => {
                         tracing::warn!(%error, context = ?error, "a try of a delivery could not be recorded; it is tried again");
                         tokio::time::sleep(AWAY).await;
                     }
-                    answer => break answer,
+                    answer => {
+                        super::lock(&hooks.unrecorded).remove(&id);
+                        return (id, answer);
+                    }
                 }
-            };
-            super::lock(&unrecorded).remove(&id);
-            // An error means that the slice is gone.
-            drop(tell.send(answer));
-        });
-        self.recording.push(Box::pin(async move {
-            let answer = told.await.unwrap_or_else(|_| Err(Error::unavailable("a try could not be recorded")));
-            (id, answer)
+            }
         }));
     }
 

@@ -34,6 +34,7 @@ use watch::{MOVED, tell, tell_jobs, tell_moved};
 pub use worker::{beat, leases, leave, sign_on, take_slot, was_scheduled, workers};
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 use uuid::Uuid;
@@ -44,6 +45,17 @@ use crate::model::job::{Job, JobState, Kind, Kinds, NewJob};
 use crate::model::transition::Transition;
 use crate::model::{Error, Json, Result};
 
+/// Waits for a job that another transaction has in its hands, until one stands by itself instead: a quarter of a second.
+const PAUSES: &[Duration] = &[
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(4),
+    Duration::from_millis(8),
+    Duration::from_millis(16),
+    Duration::from_millis(32),
+    Duration::from_millis(64),
+    Duration::from_millis(128),
+];
 const COLUMNS: &[&str] = &[
     "id",
     "kind",
@@ -93,21 +105,22 @@ async fn insert_unique(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<(), DbErr>
     }
     // In one order, so that two hubs that enqueue the same keys never wait for each other.
     first.sort_by(|one, other| (one.kind, &one.unique_key).cmp(&(other.kind, &other.unique_key)));
-    let query = format!(
-        "INSERT INTO jobs ({columns}) SELECT {columns} FROM new_job WHERE true ON CONFLICT (kind, unique_key) \
-         WHERE unique_key IS NOT NULL AND state <> 'running' DO NOTHING RETURNING id",
-        columns = COLUMNS.join(", ")
-    );
-    let rows = rows(tx, &first);
-    let dialect = tx.dialect();
-    let added = rows.query(tx.connection(), dialect, "new_job", &query).await?;
-    let added = added.iter().map(|row| row.try_get("", "id")).collect::<Result<HashSet<Uuid>, DbErr>>()?;
-    let (new, merged): (Vec<NewJob>, Vec<NewJob>) = first.into_iter().partition(|job| added.contains(&job.id));
-    count_new(tx, &new);
-    tell(tx, || new.iter().map(Transition::enqueued).collect());
-    let alone = merge(tx, merged).await?;
+    let mut left = add_unique(tx, first).await?;
+    for pause in PAUSES {
+        left = merge(tx, left).await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        // Whoever has them, most likely to claim or to hold them, is done in a moment.
+        tokio::time::sleep(*pause).await;
+        let (waiting, gone) = part(tx, left).await?;
+        left = add_unique(tx, gone).await?;
+        left.extend(waiting);
+    }
+    let alone: Vec<NewJob> = merge(tx, left).await?.into_iter().map(|job| NewJob { unique_key: None, ..job }).collect();
     if !alone.is_empty() {
-        let rows = self::rows(tx, &alone);
+        let rows = rows(tx, &alone);
+        let dialect = tx.dialect();
         rows.insert(tx.connection(), dialect, "jobs", "").await?;
         count_new(tx, &alone);
         tell(tx, || alone.iter().map(Transition::enqueued).collect());
@@ -115,50 +128,88 @@ async fn insert_unique(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<(), DbErr>
     Ok(())
 }
 
-/// Merges jobs into those that wait under their unique keys; answers with those for which that cannot be done, each
-/// without its key, to stand by itself.
+/// Adds those of these jobs under whose unique keys no other waits; answers with the rest.
+async fn add_unique(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<Vec<NewJob>, DbErr> {
+    if jobs.is_empty() {
+        return Ok(jobs);
+    }
+    let query = format!(
+        "INSERT INTO jobs ({columns}) SELECT {columns} FROM new_job WHERE true ON CONFLICT (kind, unique_key) \
+         WHERE unique_key IS NOT NULL AND state <> 'running' DO NOTHING RETURNING id",
+        columns = COLUMNS.join(", ")
+    );
+    let rows = rows(tx, &jobs);
+    let dialect = tx.dialect();
+    let added = rows.query(tx.connection(), dialect, "new_job", &query).await?;
+    let added = added.iter().map(|row| row.try_get("", "id")).collect::<Result<HashSet<Uuid>, DbErr>>()?;
+    let (new, rest): (Vec<NewJob>, Vec<NewJob>) = jobs.into_iter().partition(|job| added.contains(&job.id));
+    count_new(tx, &new);
+    tell(tx, || new.iter().map(Transition::enqueued).collect());
+    Ok(rest)
+}
+
+/// Names the job that waits under the unique key of each of the rows `merged`.
+const WAITING: &str = "SELECT (SELECT found.id FROM jobs AS found WHERE found.kind = merged.kind \
+                       AND found.unique_key = merged.unique_key AND found.unique_key IS NOT NULL \
+                       AND found.state <> 'running') FROM merged";
+
+/// Asks for the jobs that wait under the unique keys of these: so that PostgreSQL looks each up by its id, whatever plan
+/// it keeps.
+async fn waiting(
+    tx: &mut WriteTx,
+    jobs: &[NewJob],
+    hold: &str,
+) -> Result<HashMap<(String, String), (Uuid, i32)>, DbErr> {
+    let dialect = tx.dialect();
+    let them = [format!("IN ({WAITING})"), format!("= ANY (ARRAY({WAITING}))")];
+    let them = dialect.pick(&them);
+    let find = format!("SELECT id, kind, unique_key, priority FROM jobs WHERE id {them} AND state <> 'running' {hold}");
+    let mut rows = Rows::new(&["kind", "unique_key"], jobs.len());
+    for job in jobs {
+        rows.text(job.kind.as_str()).text(job.unique_key.clone().unwrap_or_default());
+    }
+    let rows = rows.query(tx.connection(), dialect, "merged", &find).await?;
+    let read = |row: &QueryResult| {
+        let key = (row.try_get("", "kind")?, row.try_get("", "unique_key")?);
+        Ok((key, (row.try_get("", "id")?, row.try_get("", "priority")?)))
+    };
+    rows.iter().map(read).collect()
+}
+
+fn key_of(job: &NewJob) -> (String, String) {
+    (job.kind.as_str().to_owned(), job.unique_key.clone().unwrap_or_default())
+}
+
+/// Parts jobs into those under whose unique keys another waits still and those under which none does.
+async fn part(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<(Vec<NewJob>, Vec<NewJob>), DbErr> {
+    let found = waiting(tx, &jobs, "").await?;
+    Ok(jobs.into_iter().partition(|job| found.contains_key(&key_of(job))))
+}
+
+/// Merges jobs into those that wait under their unique keys; answers with those for which that cannot be done now.
 ///
 /// Where there are other hubs, one of them could claim the job that waits, look before this transaction commits, find
 /// nothing and end. So what is merged into is held until COMMIT, and claims pass it by; many may hold it at once. One
-/// that another hub has in its hands this moment, most likely to claim it, is not waited for: who has locks on some jobs
-/// never waits for others, or two would wait for each other.
+/// that another transaction has in its hands is not waited for without end: who has locks on some jobs and waits for
+/// others could wait for one who waits for them. After a while a job stands by itself, without its key.
 async fn merge(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<Vec<NewJob>, DbErr> {
     if jobs.is_empty() {
         return Ok(jobs);
     }
-    let dialect = tx.dialect();
-    const WAITING: &str = "SELECT (SELECT found.id FROM jobs AS found WHERE found.kind = merged.kind \
-                           AND found.unique_key = merged.unique_key AND found.unique_key IS NOT NULL \
-                           AND found.state <> 'running') FROM merged";
-    // So that PostgreSQL looks each up by its id, whatever plan it keeps.
-    let them = [format!("IN ({WAITING})"), format!("= ANY (ARRAY({WAITING}))")];
-    let them = dialect.pick(&them);
-    let find = format!(
-        "SELECT id, kind, unique_key, priority FROM jobs WHERE id {them} AND state <> 'running' {}",
-        dialect.share_rows()
-    );
-    let mut rows = Rows::new(&["kind", "unique_key"], jobs.len());
-    for job in &jobs {
-        rows.text(job.kind.as_str()).text(job.unique_key.clone().unwrap_or_default());
-    }
-    let mut held: HashMap<(String, String), (Uuid, i32)> = HashMap::new();
-    for row in rows.query(tx.connection(), dialect, "merged", &find).await? {
-        let key = (row.try_get("", "kind")?, row.try_get("", "unique_key")?);
-        held.insert(key, (row.try_get("", "id")?, row.try_get("", "priority")?));
-    }
-    let mut alone = Vec::new();
+    let hold = tx.dialect().share_rows();
+    let held = waiting(tx, &jobs, hold).await?;
+    let mut left = Vec::new();
     for job in jobs {
-        let key = (job.kind.as_str().to_owned(), job.unique_key.clone().unwrap_or_default());
-        let is_merged = match held.get(&key) {
+        let is_merged = match held.get(&key_of(&job)) {
             Some((_, priority)) if *priority <= job.priority => true,
             Some((id, _)) => raise(tx, *id, job.priority).await?,
             None => false,
         };
         if !is_merged {
-            alone.push(NewJob { unique_key: None, ..job });
+            left.push(job);
         }
     }
-    Ok(alone)
+    Ok(left)
 }
 
 /// Gives a job that waits a more urgent priority; says whether it could without waiting for anybody.
