@@ -114,6 +114,8 @@ pub struct Config {
     pub webhooks: WebhookRules,
     /// `INTEGRATION_TEST_INTERVAL`: after how long an integration is tested again; `None` is never.
     pub integration_test_interval: Option<Duration>,
+    /// `INTEGRATION_ALLOWED_HOSTS`
+    pub integration_hosts: Vec<String>,
     /// How long connection tests may take. No variable: it is the contract's promise.
     pub test_deadlines: Deadlines,
     /// `TRUSTED_PROXIES`
@@ -224,6 +226,7 @@ impl Config {
             sealer,
             webhooks,
             integration_test_interval: hours(reader.number("INTEGRATION_TEST_INTERVAL", 24, 0, 8_784)),
+            integration_hosts: host_names(&mut reader, "INTEGRATION_ALLOWED_HOSTS"),
             test_deadlines: Deadlines::default(),
             trusted_proxies: reader.networks("TRUSTED_PROXIES"),
             limits: LimitRules {
@@ -286,6 +289,7 @@ impl Config {
                 disable_after: self.hooks.disable_after,
             },
             outward: Arc::new(Guard::new(self.creatorup.allowed_networks.clone())),
+            provider_hosts: self.integration_hosts.clone(),
             public_url: self.public_url.clone(),
         }
     }
@@ -294,6 +298,21 @@ impl Config {
 /// One variable, from wherever the configuration is read.
 pub fn variable(name: &str) -> anyhow::Result<Option<String>> {
     Ok(gather(ENVIRONMENT)?.remove(name))
+}
+
+/// Names of hosts, in the one spelling they are compared in.
+fn host_names(reader: &mut Reader<'_>, name: &str) -> Vec<String> {
+    let listed = reader.text(name, "");
+    let listed = listed.split(',').map(|host| host.trim().to_ascii_lowercase()).filter(|host| !host.is_empty());
+    let hosts: Vec<String> = listed.collect();
+    let is_name = |host: &String| {
+        let url = format!("https://{host}");
+        BaseUrl::parse(&url).is_some_and(|base| base.to_string() == url) && !host.contains(['/', ':'])
+    };
+    if !hosts.iter().all(is_name) {
+        reader.problem::<()>(name, "must be names of hosts such as proxy.example.com, separated by commas");
+    }
+    hosts
 }
 
 /// So many hours; none is never.

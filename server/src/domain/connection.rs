@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Hub;
 use crate::model::connection::{Account, Diagnosis, Fault, FaultCode, Verdict};
 use crate::model::failure::FailureClass;
-use crate::model::integration::{Action, Integration, LogStatus, NewLog, TestRecord};
+use crate::model::integration::{Action, Integration, LogStatus, NewLog, Provider, TestRecord};
 use crate::model::job::{Job, JobKind, NewJob, Outcome};
 use crate::model::{Ctx, Error, Instant, Json, Principal, Result};
 use crate::storage::{self, connection};
@@ -109,7 +109,10 @@ impl Hub {
                     credentials,
                     now: self.now(),
                 };
-                let diagnosis = self.providers.test(&account).await;
+                let diagnosis = match self.addresses.refusal(&integration) {
+                    Some(why) => led_away(integration.provider, &why),
+                    None => self.providers.test(&account).await,
+                };
                 (integration, account.host().map(str::to_owned), diagnosis, false)
             }
             Err(Error::State { .. } | Error::Internal { .. }) => {
@@ -196,6 +199,13 @@ impl Hub {
 fn unreadable() -> Diagnosis {
     let hint = "the credentials cannot be decrypted; give them anew, or configure the key they are encrypted with";
     let verdict = Verdict::from(Fault::new(FaultCode::Configuration, hint));
+    Diagnosis { verdict, provider_status: None, latency: Duration::ZERO }
+}
+
+/// The address is none where the credentials may be shown any more.
+fn led_away(provider: Provider, why: &str) -> Diagnosis {
+    let hint = format!("the base URL of {} {why}", provider.spec().name);
+    let verdict = Verdict::from(Fault::new(FaultCode::BlockedTarget, hint));
     Diagnosis { verdict, provider_status: None, latency: Duration::ZERO }
 }
 

@@ -6,8 +6,6 @@
 
 mod encryption;
 
-use std::sync::Arc;
-
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use serde_json::json;
@@ -15,12 +13,12 @@ use uuid::Uuid;
 
 use super::Hub;
 use super::partner::checked_name;
+use crate::model::integration::address::{Addresses, secrets_stay};
 use crate::model::integration::catalogue::CallbackProof;
 use crate::model::integration::{
     Action, Credentials, Integration, IntegrationChange, IntegrationFilter, LogStatus, NewIntegration, NewLog,
     callback_digest, check,
 };
-use crate::model::outward::Outward;
 use crate::model::page::{Page, Paged, Place};
 use crate::model::seal::Sealer;
 use crate::model::{Ctx, Error, Instant, Json, Principal, Result};
@@ -66,9 +64,8 @@ impl Hub {
             return Err(Error::invalid("provider", what));
         }
         let name = checked_name(&new.name)?;
-        let outward = self.outward.as_ref();
-        let merged = check::merge(provider, &Credentials::default(), &new.credentials, outward)?;
-        let base_url = check::base_url(provider, new.base_url.as_deref(), outward)?;
+        let merged = check::merge(provider, &Credentials::default(), &new.credentials, self.addresses.outward())?;
+        let base_url = self.addresses.base_url(provider, new.base_url.as_deref())?;
         let token = (spec.proof == CallbackProof::Path).then(new_token);
         let credentials = Credentials::new(merged.credentials.values().clone(), token.clone());
         let (id, now) = (Uuid::now_v7(), self.now());
@@ -113,13 +110,15 @@ impl Hub {
     /// Changes parts of an integration.
     pub async fn update_integration(&self, ctx: &Ctx, id: Uuid, mut change: IntegrationChange) -> Result<Integration> {
         change.name = change.name.as_deref().map(checked_name).transpose()?;
-        let input = (ctx.clone(), id, change, self.now(), self.sealer.clone(), self.outward.clone());
+        let input = (ctx.clone(), id, change, self.now(), self.sealer.clone(), self.addresses.clone());
         let updated = self
             .store
-            .write(input, |tx, (ctx, id, change, now, sealer, outward)| {
+            .write(input, |tx, (ctx, id, change, now, sealer, addresses)| {
                 Box::pin(async move {
                     let (held, sealed) = storage::integration::hold_sealed(tx, *id).await?.ok_or(MISSING)?;
-                    let Some(update) = decide(&held, &sealed, change, sealer, outward, *now)? else { return Ok(held) };
+                    let Some(update) = decide(&held, &sealed, change, sealer, addresses, *now)? else {
+                        return Ok(held);
+                    };
                     storage::integration::update(tx, &update.integration, update.sealed.as_deref()).await?;
                     let done = Done { action: "integration.updated", message: "The integration was changed" };
                     remember(tx, ctx, &update.integration, done, &update.changed, *now).await?;
@@ -207,7 +206,7 @@ fn decide(
     sealed: &str,
     change: &IntegrationChange,
     sealer: &Sealer,
-    outward: &Arc<dyn Outward>,
+    addresses: &Addresses,
     now: Instant,
 ) -> Result<Option<Update>> {
     let provider = held.provider;
@@ -228,7 +227,7 @@ fn decide(
         changed.push("environment");
     }
     if let Some(given) = &change.base_url {
-        integration.base_url = check::base_url(provider, Some(given), outward.as_ref())?;
+        integration.base_url = addresses.base_url(provider, Some(given))?;
         changed.extend((integration.base_url != held.base_url).then_some("baseUrl"));
     }
     if let Some(is_active) = change.is_active.filter(|wanted| *wanted != held.is_active) {
@@ -239,7 +238,7 @@ fn decide(
     if let Some(given) = &change.credentials {
         // What cannot be opened any more is mended by giving all of it anew.
         let before = open(sealer, held.id, sealed).unwrap_or_default();
-        let merged = check::merge(provider, &before, given, outward.as_ref())?;
+        let merged = check::merge(provider, &before, given, addresses.outward())?;
         if !merged.changed.is_empty() {
             integration.masked = check::shown(provider, &merged.credentials);
             integration.key_id = sealer.key_id().to_owned();
@@ -247,6 +246,7 @@ fn decide(
             credentials_changed = merged.changed;
         }
     }
+    secrets_stay(held, &integration, change.credentials.as_ref())?;
     let changed = names(&changed, &credentials_changed);
     Ok((!changed.is_empty()).then_some(Update { integration, sealed: resealed, changed }))
 }

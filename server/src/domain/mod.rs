@@ -43,6 +43,7 @@ use uuid::Uuid;
 use crate::model::callback::PublicUrl;
 use crate::model::connection::Providers;
 use crate::model::creatorup::CreatorUp;
+use crate::model::integration::address::Addresses;
 use crate::model::membership::{Membership, Plan};
 use crate::model::outward::Outward;
 use crate::model::retention::Retention;
@@ -86,6 +87,8 @@ pub struct Rules {
     pub sealer: Arc<Sealer>,
     /// Judges addresses that others name.
     pub outward: Arc<dyn Outward>,
+    /// Hosts where providers may be reached beside their own.
+    pub provider_hosts: Vec<String>,
     /// Asks providers whether integrations work.
     pub providers: Arc<dyn Providers>,
     /// Where the hub is for those outside.
@@ -115,7 +118,7 @@ pub struct Hub {
     webhooks: webhook::Webhooks,
     callbacks: callback::Callbacks,
     pub(crate) sealer: Arc<Sealer>,
-    pub(crate) outward: Arc<dyn Outward>,
+    addresses: Addresses,
     providers: Arc<dyn Providers>,
     hooks: hook::Hooks,
 }
@@ -155,7 +158,7 @@ impl Hub {
             webhooks: webhook::Webhooks::new(&store, rules.webhooks),
             callbacks: callback::Callbacks::new(&store, rules.public_url),
             sealer: rules.sealer,
-            outward: rules.outward,
+            addresses: Addresses::new(rules.outward, &rules.provider_hosts),
             providers: rules.providers,
             hooks: hook::Hooks::new(&store, rules.hooks),
             tokens: TokenIssuer::new(rules.keys, rules.token_lifetime),

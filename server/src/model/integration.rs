@@ -1,5 +1,6 @@
 //! Integrations: partners' accounts at payment gateways, WhatsApp gateways and mail servers.
 
+pub mod address;
 pub mod catalogue;
 pub mod check;
 mod credentials;

@@ -92,13 +92,13 @@ async fn every_provider_is_told_added_and_shown_with_its_secrets_masked() {
     assert_eq!(listed, made);
     let category = Some(v1::IntegrationCategory::Whatsapp.into());
     let whatsapp = integrations.list_providers(v1::ListProvidersRequest { category }).await.unwrap().into_inner();
-    let names: Vec<_> = whatsapp.providers.iter().map(|info| info.name.as_str()).collect();
-    assert_eq!(names, ["Twilio", "Wablas", "Fonnte"]);
+    let names: Vec<_> = whatsapp.providers.iter().map(|info| (&*info.name, &*info.base_url_domain)).collect();
+    assert_eq!(names, [("Twilio", "twilio.com"), ("Wablas", "wablas.com"), ("Fonnte", "fonnte.com")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_that_sends_back_what_it_was_shown_changes_nothing_but_what_was_edited() {
-    let hub = TestHub::start().await;
+    let hub = Setup::default().set("INTEGRATION_ALLOWED_HOSTS", "other.example, Proxy.example.com").start().await;
     let admin = hub.admin().await;
     let partner_id = partner(&admin, "Ana").await;
     let key = json!({ "serverKey": "SB-Mid-server-first1", "signatureKey": "signature-key-1" });
@@ -118,9 +118,12 @@ async fn a_form_that_sends_back_what_it_was_shown_changes_nothing_but_what_was_e
         name: Some("Main".into()),
         environment: Some(v1::IntegrationEnvironment::Production.into()),
         base_url: Some("https://PROXY.example.com/midtrans/".into()),
-        credentials: structure(&json!({ "serverKey": "••••rst1", "signatureKey": null })),
+        credentials: structure(&json!({ "serverKey": "SB-Mid-server-first1", "signatureKey": null })),
         ..shown
     };
+    let led_away = structure(&json!({ "serverKey": "••••rst1", "signatureKey": null }));
+    let led_away = v1::UpdateIntegrationRequest { credentials: led_away, ..edited.clone() };
+    assert_eq!(fault(admin.integrations().update_integration(led_away).await), "credentials.serverKey");
     let edited = update(&admin, edited).await;
     assert_eq!(
         (edited.name.as_str(), edited.base_url.as_deref()),
@@ -186,6 +189,7 @@ async fn what_is_wrong_with_an_integration_is_named_and_nothing_is_kept_of_it() 
         (with(Provider::Smtp, host), "credentials.host"),
         (based(Provider::Smtp, "https://mail.example.com", &smtp()), "base_url"),
         (based(Provider::Wablas, "https://wablas.evil.example", &json!({ "token": "x" })), "base_url"),
+        (based(Provider::Midtrans, "https://api.stripe.com", &key), "base_url"),
         (based(Provider::Midtrans, "https://127.0.0.1", &key), "base_url"),
         (based(Provider::Midtrans, "https://[::ffff:a9fe:a9fe]/latest", &key), "base_url"),
         (based(Provider::Midtrans, "http://api.example.com", &key), "base_url"),
@@ -203,6 +207,43 @@ async fn what_is_wrong_with_an_integration_is_named_and_nothing_is_kept_of_it() 
     assert_eq!(refusal(create(stranger).await), (Code::NotFound, "NOT_FOUND".into()));
     assert_eq!(hub.database.count("SELECT COUNT(*) FROM partner_integrations").await, 0);
     assert_eq!(hub.database.count("SELECT COUNT(*) FROM integration_logs").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_go_nowhere_new_unless_they_are_given_again() {
+    const HELD: &str = "SB-Mid-server-held1";
+    let hub = Setup::default().set("INTEGRATION_ALLOWED_HOSTS", "proxy.example.com").start().await;
+    let admin = hub.admin().await;
+    let partner_id = partner(&admin, "Ana").await;
+    let shop = add(&admin, new(&partner_id, Provider::Midtrans, &json!({ "serverKey": HELD }))).await;
+    let mail = add(&admin, new(&partner_id, Provider::Smtp, &smtp())).await;
+    let moved = |url: &str, given: Value| v1::UpdateIntegrationRequest {
+        base_url: Some(url.into()),
+        credentials: if given.is_null() { None } else { structure(&given) },
+        ..change(&shop.id)
+    };
+    let mailed = |given: Value| v1::UpdateIntegrationRequest { credentials: structure(&given), ..change(&mail.id) };
+    for (request, field) in [
+        (moved("https://evil.example", json!({ "serverKey": HELD })), "base_url"),
+        (moved("https://proxy.example.com", Value::Null), "credentials.serverKey"),
+        (moved("https://proxy.example.com", json!({ "serverKey": "••••eld1" })), "credentials.serverKey"),
+        (moved("https://api.midtrans.com:8443", json!({})), "credentials.serverKey"),
+        (mailed(json!({ "host": "mail.evil.example" })), "credentials.password"),
+        (mailed(json!({ "port": 25, "password": "••••rd 1" })), "credentials.password"),
+        (mailed(json!({ "security": "none" })), "credentials.password"),
+    ] {
+        assert_eq!(fault(admin.integrations().update_integration(request.clone()).await), field, "{request:?}");
+    }
+    assert_eq!((get(&admin, &shop.id).await, get(&admin, &mail.id).await), (shop.clone(), mail.clone()));
+    let refused = admin.integrations().update_integration(moved("https://proxy.example.com", Value::Null)).await;
+    let said = format!("{:?}", refused.unwrap_err());
+    assert!(said.contains("must be given again, because the address changes"), "{said}");
+    // Nothing of it goes elsewhere.
+    for request in [moved("https://api.sandbox.midtrans.com", Value::Null), mailed(json!({ "username": "bo" }))] {
+        update(&admin, request).await;
+    }
+    update(&admin, moved("https://proxy.example.com", json!({ "serverKey": HELD }))).await;
+    update(&admin, mailed(json!({ "host": "mail2.example.com", "port": 465, "password": "new password 2" }))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,6 +64,7 @@ pub fn provider(provider: model::Provider) -> v1::ProviderInfo {
         sandbox_url: spec.sandbox_url.unwrap_or_default().to_owned(),
         production_url: spec.production_url.unwrap_or_default().to_owned(),
         callback_proof: proof.to_owned(),
+        base_url_domain: spec.domain.unwrap_or_default().to_owned(),
     }
 }
 

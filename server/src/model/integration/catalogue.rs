@@ -68,6 +68,8 @@ pub struct ProviderSpec {
     pub sandbox_url: Option<&'static str>,
     /// Where it is reached in production, if there is a usual address.
     pub production_url: Option<&'static str>,
+    /// The domain its addresses are in, unless the operator allows others; none when it has no address of its own.
+    pub domain: Option<&'static str>,
     /// How its callbacks prove themselves.
     pub proof: CallbackProof,
 }
@@ -105,6 +107,7 @@ static MIDTRANS: ProviderSpec = ProviderSpec {
     events: PAYMENT_EVENTS,
     sandbox_url: Some("https://api.sandbox.midtrans.com"),
     production_url: Some("https://api.midtrans.com"),
+    domain: Some("midtrans.com"),
     proof: CallbackProof::Signature,
 };
 
@@ -118,6 +121,7 @@ static XENDIT: ProviderSpec = ProviderSpec {
     events: PAYMENT_EVENTS,
     sandbox_url: Some("https://api.xendit.co"),
     production_url: Some("https://api.xendit.co"),
+    domain: Some("xendit.co"),
     proof: CallbackProof::Token,
 };
 
@@ -131,6 +135,7 @@ static STRIPE: ProviderSpec = ProviderSpec {
     events: PAYMENT_EVENTS,
     sandbox_url: Some("https://api.stripe.com"),
     production_url: Some("https://api.stripe.com"),
+    domain: Some("stripe.com"),
     proof: CallbackProof::Signature,
 };
 
@@ -144,6 +149,7 @@ static TWILIO: ProviderSpec = ProviderSpec {
     events: MESSAGE_EVENTS,
     sandbox_url: Some("https://api.twilio.com"),
     production_url: Some("https://api.twilio.com"),
+    domain: Some("twilio.com"),
     proof: CallbackProof::Signature,
 };
 
@@ -158,6 +164,7 @@ static WABLAS: ProviderSpec = ProviderSpec {
     // An account is on one of many servers.
     sandbox_url: None,
     production_url: None,
+    domain: Some("wablas.com"),
     proof: CallbackProof::Path,
 };
 
@@ -168,6 +175,7 @@ static FONNTE: ProviderSpec = ProviderSpec {
     events: MESSAGE_EVENTS,
     sandbox_url: Some("https://api.fonnte.com"),
     production_url: Some("https://api.fonnte.com"),
+    domain: Some("fonnte.com"),
     proof: CallbackProof::Path,
 };
 
@@ -188,6 +196,7 @@ static SMTP: ProviderSpec = ProviderSpec {
     events: EMAIL_EVENTS,
     sandbox_url: None,
     production_url: None,
+    domain: None,
     proof: CallbackProof::Path,
 };
 

@@ -69,29 +69,6 @@ pub fn shown(provider: Provider, credentials: &Credentials) -> Json {
     Value::Object(shown.collect())
 }
 
-/// Where a provider is reached, as somebody gives it; nothing is its usual address.
-pub fn base_url(provider: Provider, given: Option<&str>, outward: &dyn Outward) -> Result<Option<String>> {
-    const WABLAS: &str = "must be https:// and the server of the account, such as https://solo.wablas.com";
-    let wrong = |what: &str| Error::invalid("base_url", what);
-    let Some(given) = given.filter(|given| !given.is_empty()) else {
-        return if provider == Provider::Wablas { Err(wrong(WABLAS)) } else { Ok(None) };
-    };
-    if provider == Provider::Smtp {
-        return Err(wrong("is not taken by SMTP, whose server is credentials.host"));
-    }
-    let callable = outward.judge(given).map_err(|why| wrong(&why.to_string()))?;
-    if provider == Provider::Wablas && !callable.is_listed && !is_of_wablas(&callable.url) {
-        return Err(wrong(WABLAS));
-    }
-    Ok(Some(callable.url))
-}
-
-fn is_of_wablas(url: &str) -> bool {
-    let server = url.strip_prefix("https://").and_then(|host| host.strip_suffix(".wablas.com"));
-    let is_part = |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'-';
-    server.is_some_and(|server| !server.is_empty() && server.bytes().all(is_part))
-}
-
 fn masked(spec: &CredentialSpec, value: &Json) -> Json {
     match value {
         Value::String(text) if spec.secret => {

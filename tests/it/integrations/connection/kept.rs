@@ -158,3 +158,17 @@ async fn only_administrators_test_and_only_what_there_is() {
     let member = stage.hub.member().await.client.integrations().test_connection(request(&id)).await;
     assert_eq!(refusal(member), (Code::PermissionDenied, "PRINCIPAL_NOT_ALLOWED".into()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_may_be_led_any_more_nobody_is_asked() {
+    let stage = Stage::of(near().set("INTEGRATION_ALLOWED_HOSTS", "proxy.invalid")).await;
+    let id = stage.add(Provider::Stripe, &credentials(Provider::Stripe), Some("https://proxy.invalid")).await;
+    let (test, diagnosis) = stage.test(&id).await;
+    assert_eq!(fault(&diagnosis), Some(("network", "connection")), "{}", test.message);
+    let Stage { hub, partner_id, .. } = stage;
+    let stage = Stage::on(near().start_on(hub.stop().await).await, partner_id).await;
+    let (test, diagnosis) = stage.test(&id).await;
+    assert_eq!(fault(&diagnosis), Some(("blocked_target", "blocked_target")));
+    let said = "Blocked target: the base URL of Stripe must be https:// and stripe.com or a name below it";
+    assert!(test.message.starts_with(said), "{}", test.message);
+}

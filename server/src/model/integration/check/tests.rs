@@ -127,32 +127,3 @@ fn what_is_missing_unknown_or_malformed_is_named_and_never_quoted() {
     let good = merge(Provider::Smtp, &none(), &credentials(smtp(json!({}))), &Judge).unwrap();
     assert_eq!((good.credentials.text("host"), good.credentials.number("port")), (Some("mail.example.com"), Some(587)));
 }
-
-#[test]
-fn a_base_url_is_required_of_wablas_refused_to_smtp_and_judged_for_all() {
-    fn judged(provider: Provider, given: Option<&str>) -> Result<Option<String>> {
-        base_url(provider, given, &Judge)
-    }
-    let taken = |provider, given: &str| judged(provider, Some(given)).unwrap().as_deref() == Some(given);
-    assert!(taken(Provider::Midtrans, "https://proxy.example.com"));
-    assert!(taken(Provider::Wablas, "https://solo.wablas.com"));
-    assert!(taken(Provider::Wablas, "http://listed"));
-    for usual in [None, Some("")] {
-        assert_eq!(judged(Provider::Midtrans, usual).unwrap(), None);
-        assert_eq!(judged(Provider::Smtp, usual).unwrap(), None);
-        assert!(judged(Provider::Wablas, usual).is_err());
-    }
-    assert!(judged(Provider::Smtp, Some("https://mail.example.com")).is_err());
-    assert!(judged(Provider::Stripe, Some("https://inside")).is_err());
-    for other in [
-        "https://evil.example",
-        "https://.wablas.com",
-        "https://a.b.wablas.com",
-        "http://solo.wablas.com",
-        "https://solo.wablas.com:444",
-        "https://solo.wablas.com/x",
-        "https://evil.example/.wablas.com",
-    ] {
-        assert!(judged(Provider::Wablas, Some(other)).is_err(), "{other}");
-    }
-}
