@@ -91,6 +91,8 @@ fn integration_logs(manager: &SchemaManager<'_>) -> TableCreateStatement {
         .col(ColumnDef::new("user_agent").text().null())
         .col(ColumnDef::new("user_id").uuid().null())
         .col(ColumnDef::new("delivery_id").uuid().null())
+        // What it is counted as, when not by the class of its failure: it is no request.
+        .col(text_or_null("counted_as", 16))
         .col(time_now(manager, "created_at"))
         .col(time_now(manager, "updated_at"))
         .foreign_key(&mut belongs_to("a_log_entry_belongs_to_an_integration", "integration_id", "partner_integrations"))

@@ -20,16 +20,17 @@ use uuid::Uuid;
 
 use self::intake::{Arrival, ArrivalBatch, Refusal, RefusalBatch};
 use super::cache::Cache;
+use super::integration::{complain, unseal};
 use super::limit::{FairSampler, Sampler};
 use super::{Hub, STALENESS};
 use crate::model::callback::{self as model, Callback, Outcome, PublicUrl, Reading, Refused};
 use crate::model::failure::FailureClass;
 use crate::model::hook::IntegrationEvent;
-use crate::model::integration::{Action, Credentials, Integration, LogStatus, NewLog, Provider};
+use crate::model::integration::{Action, Counts, Credentials, Integration, LogStatus, NewLog, Provider};
 use crate::model::webhook::Receipt;
 use crate::model::{Ctx, Error, Instant, Json, Principal, Reason, Result};
-use crate::storage::callback::{WebhookEntry, is_partner_active, list_active};
-use crate::storage::{Lane, Store};
+use crate::storage::callback::{WebhookEntry, list_active};
+use crate::storage::{self, Lane, Store};
 
 /// Refused callbacks logged a minute at most: of those that proved nothing, and of those that did.
 const UNPROVED_LOGGED: u32 = 60;
@@ -40,8 +41,11 @@ const UNPROVED_LOGGED_OF_ONE: NonZeroU32 = NonZeroU32::new(12).unwrap();
 /// is a fraction of that, and anybody can make the hub read one.
 const BODY_LIMIT: usize = 256 * 1024;
 const MIDTRANS_BODY_LIMIT: usize = 64 * 1024;
-/// Integrations whose keys a notification that names none is tried with.
-const CANDIDATES: u64 = 1_000;
+/// Integrations whose keys a notification that names none is tried with: the newest. What is compared with each costs
+/// about a microsecond, and anybody may ask for it.
+const CANDIDATES: usize = 10_000;
+/// How many of them are read at a time.
+const CHUNK: usize = 500;
 
 type Opened = (Integration, Credentials);
 
@@ -52,6 +56,8 @@ pub(super) struct Callbacks {
     refusals: Lane<RefusalBatch>,
     unproved: FairSampler,
     proved: Sampler,
+    /// Of more candidates than are tried.
+    crowded: Sampler,
     /// Integrations at Midtrans that are at work. Anybody may ask for a comparison with all of them, so they are not read
     /// anew for each.
     midtrans: Cache<(), Arc<Vec<Opened>>>,
@@ -65,6 +71,7 @@ impl Callbacks {
             refusals: store.lane(RefusalBatch),
             unproved: FairSampler::new(UNPROVED_LOGGED, UNPROVED_LOGGED_OF_ONE, Duration::from_secs(60)),
             proved: Sampler::new(PROVED_LOGGED, Duration::from_secs(60)),
+            crowded: Sampler::new(1, Duration::from_secs(60)),
             midtrans: Cache::new(1, STALENESS),
         }
     }
@@ -77,16 +84,15 @@ impl Hub {
         let Ok(id) = Uuid::parse_str(id) else {
             return Err(self.refuse_unproved(ctx, None, "the path has no id of an integration"));
         };
-        let (integration, credentials) = match self.integration_with_credentials(id).await {
-            Ok(found) => found,
-            Err(Error::NotFound { .. }) => {
-                return Err(self.refuse_unproved(ctx, None, "there is no such integration"));
-            }
-            // The hub cannot do its part, and may soon: the provider should send it again.
-            Err(Error::State { .. }) => return Err(self.fail_to_open(ctx, id)),
-            Err(error) => return Err(error),
+        let Some((integration, sealed)) = storage::integration::find_sealed(self.store.read(), id).await? else {
+            return Err(self.refuse_unproved(ctx, None, "there is no such integration"));
         };
-        if !is_partner_active(self.store.read(), integration.partner_id).await? {
+        let credentials = match unseal(&self.sealer, id, &sealed) {
+            Ok(credentials) => credentials,
+            // The hub cannot do its part, and may soon: the provider should send it again.
+            Err(why) => return Err(self.fail_to_open(ctx, id, &why)),
+        };
+        if !storage::partner::is_active(self.store.read(), integration.partner_id).await? {
             return Err(self.refuse_unproved(ctx, Some(&integration), "the partner is not active"));
         }
         if let Err(why) = self.prove_callback(&integration, &credentials, callback, token) {
@@ -137,13 +143,40 @@ impl Hub {
     }
 
     async fn open_active(&self, provider: Provider) -> Result<Arc<Vec<Opened>>> {
-        let listed = list_active(self.store.read(), provider, CANDIDATES).await?;
-        // One that does not open is passed over; it says so in the log.
-        let opened = listed.into_iter().filter_map(|(integration, sealed)| {
-            let credentials = super::integration::open(&self.sealer, integration.id, &sealed).ok()?;
-            Some((integration, credentials))
-        });
-        Ok(Arc::new(opened.collect()))
+        let (mut opened, mut seen, mut before) = (Vec::new(), 0, None);
+        loop {
+            let listed = list_active(self.store.read(), provider, before, CHUNK).await?;
+            (seen, before) = (seen + listed.len(), listed.last().map(|(integration, _)| integration.id));
+            let is_last = listed.len() < CHUNK;
+            // One that does not open is passed over; it says so in the log.
+            opened.extend(listed.into_iter().filter_map(|(integration, sealed)| {
+                match unseal(&self.sealer, integration.id, &sealed) {
+                    Ok(credentials) => Some((integration, credentials)),
+                    Err(why) => {
+                        let said = sampled(self.callbacks.unproved.take(Some(integration.id)), &why);
+                        said.into_iter().for_each(|why| complain(integration.id, &why));
+                        None
+                    }
+                }
+            }));
+            if is_last {
+                break;
+            }
+            if seen >= CANDIDATES {
+                if self.callbacks.crowded.take().is_some() {
+                    tracing::warn!(
+                        provider = provider.as_str(),
+                        tried = CANDIDATES,
+                        "there are more integrations than a notification without an id is tried with; give those that \
+                         are older their own callback address"
+                    );
+                }
+                break;
+            }
+        }
+        // The oldest first: of those with one key it is the one that had it first.
+        opened.reverse();
+        Ok(Arc::new(opened))
     }
 
     fn prove_callback(
@@ -223,7 +256,7 @@ impl Hub {
             let log = integration.map(|integration| {
                 let message = format!("A callback was refused: {why}");
                 let log = NewLog::new(integration.id, Action::Webhook, LogStatus::Failed, message, self.now());
-                NewLog { class: Some(FailureClass::Auth), ..caused(ctx, log) }
+                NewLog { class: Some(FailureClass::Auth), counts: Counts::Unproved, ..log.by(ctx) }
             });
             let provider = integration.map(|integration| integration.provider);
             self.callbacks.refusals.post(self.refusal(ctx, provider, log, (why, false)));
@@ -235,12 +268,14 @@ impl Hub {
         }
     }
 
-    fn fail_to_open(&self, ctx: &Ctx, id: Uuid) -> Error {
+    /// What somebody is answered whom the hub cannot judge. Anybody can ask for it, so of many only some are logged.
+    fn fail_to_open(&self, ctx: &Ctx, id: Uuid, cause: &str) -> Error {
         let why = "the credentials of the integration cannot be decrypted";
         if let Some(why) = sampled(self.callbacks.unproved.take(Some(id)), why) {
+            complain(id, cause);
             let message = format!("A callback could not be proved: {why}");
             let log = NewLog::new(id, Action::Error, LogStatus::Failed, message, self.now());
-            let log = NewLog { class: Some(FailureClass::Config), ..caused(ctx, log) };
+            let log = NewLog { class: Some(FailureClass::Config), counts: Counts::Aside, ..log.by(ctx) };
             self.callbacks.refusals.post(self.refusal(ctx, None, Some(log), (why, false)));
         }
         Error::unavailable(why)
@@ -257,7 +292,7 @@ impl Hub {
         let Some(why) = sampled(self.callbacks.proved.take(), why) else { return };
         let message = format!("A callback was refused: {why}");
         let log = NewLog::new(integration.id, Action::Webhook, LogStatus::Failed, message, self.now());
-        let log = NewLog { class: Some(class), duration: Some(took(callback)), ..caused(ctx, log) };
+        let log = NewLog { class: Some(class), duration: Some(took(callback)), ..log.by(ctx) };
         let refusal = self.refusal(ctx, Some(integration.provider), Some(log), (why, true));
         if let Err(error) = self.callbacks.refusals.submit(refusal).await {
             tracing::warn!(%error, "a refused callback could not be logged");
@@ -306,12 +341,12 @@ fn arrival(ctx: &Ctx, callback: &Callback, integration: &Integration, reading: R
         response: told.map(|event| json!({ "event": event })),
         class: doubt.map(|(class, _)| class),
         duration: Some(took(callback)),
-        ..caused(ctx, log)
+        ..log.by(ctx)
     };
     let transaction = outcome.log_status().filter(|_| doubt.is_none()).map(|status| {
         let message = format!("{} {about}: {}", noun(outcome), outcome.status().unwrap_or_default());
         let entry = NewLog::new(integration.id, Action::Transaction, status, message, now);
-        NewLog { request: Some(Value::Object(facts.members().clone())), ..caused(ctx, entry) }
+        NewLog { request: Some(Value::Object(facts.members().clone())), ..entry.by(ctx) }
     });
     let event = told.map(|name| IntegrationEvent {
         integration_id: integration.id,
@@ -358,12 +393,6 @@ fn callback(ctx: &Ctx) -> Result<&Callback> {
         Principal::Provider(callback) => Ok(callback),
         _ => Err(Error::internal("a callback without its bytes")),
     }
-}
-
-/// An entry with who caused it.
-fn caused(ctx: &Ctx, log: NewLog) -> NewLog {
-    let user_agent = Some(ctx.user_agent.to_string()).filter(|agent| !agent.is_empty());
-    NewLog { ip: ctx.ip.map(|ip| ip.to_string()), user_agent, ..log }
 }
 
 fn ip(ctx: &Ctx) -> String {

@@ -16,7 +16,7 @@ use crate::model::connection::{Account, Diagnosis, Fault, FaultCode, Verdict};
 use crate::model::failure::FailureClass;
 use crate::model::integration::{Action, Integration, LogStatus, NewLog, Provider, TestRecord};
 use crate::model::job::{Job, JobKind, NewJob, Outcome};
-use crate::model::{Ctx, Error, Instant, Json, Principal, Result};
+use crate::model::{Ctx, Error, Instant, Json, Result};
 use crate::storage::{self, connection};
 
 /// What the schedule is called where slots are taken.
@@ -79,13 +79,10 @@ impl ConnectionTest {
             class: self.class(),
             error: fault.map(|fault| json!({ "code": fault.code.as_str(), "status": provider_status })),
             duration: Some(self.diagnosis.millis()),
-            ip: ctx.and_then(|ctx| ctx.ip).map(|ip| ip.to_string()),
-            user_agent: ctx.map(|ctx| ctx.user_agent.to_string()).filter(|agent| !agent.is_empty()),
-            user_id: ctx.and_then(|ctx| match &ctx.principal {
-                Principal::User(signed_in) => Some(signed_in.user.id),
-                _ => None,
-            }),
-            ..entry
+            ..match ctx {
+                Some(ctx) => entry.by(ctx),
+                None => entry,
+            }
         }
     }
 }
@@ -187,7 +184,10 @@ impl Hub {
         let since = job.payload.get("unless_since").cloned().and_then(|at| serde_json::from_value::<Instant>(at).ok());
         let Some(integration) = storage::integration::find(self.store.read(), id).await? else { return Ok(None) };
         let is_tested = integration.last_test.as_ref().zip(since).is_some_and(|(last, since)| last.at >= since);
-        if is_tested || !integration.is_active || !connection::is_partner_active(self.store.read(), id).await? {
+        if is_tested
+            || !integration.is_active
+            || !storage::partner::is_active(self.store.read(), integration.partner_id).await?
+        {
             return Ok(None);
         }
         let test = self.test_integration(None, id).await?;

@@ -21,7 +21,7 @@ use crate::model::integration::{
 };
 use crate::model::page::{Page, Paged, Place};
 use crate::model::seal::Sealer;
-use crate::model::{Ctx, Error, Instant, Json, Principal, Result};
+use crate::model::{Ctx, Error, Instant, Json, Result};
 use crate::storage::{self, WriteTx, audit, integration::CREDENTIALS};
 pub use encryption::Rotated;
 
@@ -81,7 +81,7 @@ impl Hub {
             is_active: new.is_active,
             last_test: None,
             key_id: self.sealer.key_id().to_owned(),
-            created_by: caller(ctx),
+            created_by: ctx.user_id(),
             created_at: now,
             updated_at: now,
         };
@@ -251,15 +251,25 @@ fn decide(
     Ok((!changed.is_empty()).then_some(Update { integration, sealed: resealed, changed }))
 }
 
-/// Opens what an integration is sealed with.
+/// Opens what an integration is sealed with, and says in the log when it does not open.
 pub(super) fn open(sealer: &Sealer, id: Uuid, sealed: &str) -> Result<Credentials> {
-    let opened = sealer.open(CREDENTIALS, id, sealed).map_err(|why| {
-        tracing::error!(integration_id = %id, %why, "the credentials of an integration cannot be decrypted");
+    unseal(sealer, id, sealed).map_err(|why| {
+        complain(id, &why);
         let message = "the integration's credentials cannot be decrypted; give them anew, or configure the key they are \
                        encrypted with";
         Error::State { message }
-    })?;
-    Credentials::parse(&opened)
+    })
+}
+
+/// Opens what an integration is sealed with; says why not to whoever asks, and to no log.
+pub(super) fn unseal(sealer: &Sealer, id: Uuid, sealed: &str) -> Result<Credentials, String> {
+    let opened = sealer.open(CREDENTIALS, id, sealed).map_err(|why| why.to_string())?;
+    Credentials::parse(&opened).map_err(|_| "they were sealed in a form that is not known".to_owned())
+}
+
+/// Tells the operator of an integration that does not open.
+pub(super) fn complain(id: Uuid, why: &str) {
+    tracing::error!(integration_id = %id, why, "the credentials of an integration cannot be decrypted");
 }
 
 /// What was done.
@@ -301,13 +311,6 @@ fn entry(action: &'static str, id: Uuid, changes: Json) -> audit::Entry {
 fn names(changed: &[&'static str], credentials: &[&'static str]) -> Vec<String> {
     let credentials = credentials.iter().map(|name| format!("credentials.{name}"));
     changed.iter().map(|name| (*name).to_owned()).chain(credentials).collect()
-}
-
-fn caller(ctx: &Ctx) -> Option<Uuid> {
-    match &ctx.principal {
-        Principal::User(signed_in) => Some(signed_in.user.id),
-        _ => None,
-    }
 }
 
 fn new_token() -> String {

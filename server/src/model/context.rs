@@ -58,6 +58,14 @@ impl Ctx {
         }
     }
 
+    /// The signed-in user's id; nothing for everybody else.
+    pub fn user_id(&self) -> Option<Uuid> {
+        match &self.principal {
+            Principal::User(signed_in) => Some(signed_in.user.id),
+            _ => None,
+        }
+    }
+
     /// The user a call is about: the caller's own, or the one a service names in `field`.
     ///
     /// A user may name themselves; naming another is refused as if that field were wrong, because whether the

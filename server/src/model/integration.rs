@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::failure::FailureClass;
 use super::words::words;
-use super::{Ctx, Instant, Json, Principal};
+use super::{Ctx, Instant, Json};
 pub use credentials::{Credentials, callback_digest};
 pub use partner::{Partner, PartnerChange, PartnerFilter, PartnerStatus};
 
@@ -81,6 +81,29 @@ words! {
         Failed = "failed",
         /// Not yet.
         Pending = "pending",
+    }
+}
+
+/// What an entry counts as, where it is told how an integration is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Counts {
+    /// As a request, when its action is one of requests.
+    #[default]
+    Request,
+    /// As nothing: it says nothing of the integration, such as a webhook's test.
+    Aside,
+    /// As nothing but a call that proved nothing, which anybody can make.
+    Unproved,
+}
+
+impl Counts {
+    /// What it is counted as beside requests, in the place of the class of its failure.
+    pub fn aside(self) -> Option<&'static str> {
+        match self {
+            Counts::Request => None,
+            Counts::Aside => Some("aside"),
+            Counts::Unproved => Some("unproved"),
+        }
     }
 }
 
@@ -216,6 +239,8 @@ pub struct NewLog {
     pub user_id: Option<Uuid>,
     /// The delivery it was a try of.
     pub delivery_id: Option<Uuid>,
+    /// What it counts as.
+    pub counts: Counts,
     /// When.
     pub at: Instant,
 }
@@ -244,18 +269,15 @@ impl NewLog {
             user_agent: None,
             user_id: None,
             delivery_id: None,
+            counts: Counts::Request,
             at,
         }
     }
 
     /// The entry with whoever caused it.
     pub fn by(self, ctx: &Ctx) -> NewLog {
-        let user_id = match &ctx.principal {
-            Principal::User(signed_in) => Some(signed_in.user.id),
-            _ => None,
-        };
         let user_agent = Some(ctx.user_agent.to_string()).filter(|agent| !agent.is_empty());
-        NewLog { ip: ctx.ip.map(|ip| ip.to_string()), user_agent, user_id, ..self }
+        NewLog { ip: ctx.ip.map(|ip| ip.to_string()), user_agent, user_id: ctx.user_id(), ..self }
     }
 }
 

@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use uuid::Uuid;
 
 use super::failure::FailureClass;
-use super::integration::{TestRecord, failure_label};
+use super::integration::{Action, TestRecord, failure_label};
 use super::tally::Span;
 use super::words::words;
 use super::{Error, Instant, Result};
@@ -85,6 +85,29 @@ impl Requests {
     }
 }
 
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// The provider, when the hub asked it, or the hub itself.
+    Test,
+    /// A callback of the provider, which could not be used.
+    Callback,
+    /// A delivery to a webhook: whoever receives it.
+    Delivery,
+}
+
+impl Source {
+    /// What failed in an entry of this action. Of what is called a webhook only a callback can be unreadable or come
+    /// when the integration does not work; nobody is asked for it.
+    pub fn of(action: Action, class: Option<FailureClass>) -> Source {
+        match (action, class) {
+            (Action::Webhook, Some(FailureClass::Config | FailureClass::Garbage)) => Source::Callback,
+            (Action::Webhook, _) => Source::Delivery,
+            _ => Source::Test,
+        }
+    }
+}
+
 /// What was counted in a window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
@@ -92,6 +115,8 @@ pub struct Counted {
     pub requests: Requests,
     /// Those that failed, by class; none where nobody wrote it down.
     pub failures: BTreeMap<Option<FailureClass>, i64>,
+    /// The same by class and by what failed.
+    pub sources: BTreeMap<(Option<FailureClass>, Source), i64>,
     /// How many were timed.
     pub timed: i64,
     /// Milliseconds these took together.
@@ -104,8 +129,10 @@ pub struct Counted {
     pub last_hour: Requests,
     /// Tests and errors of the last 15 minutes: the provider refused the credentials.
     pub refused_lately: i64,
-    /// Callbacks that proved nothing and deliveries that were not let in, in the last 15 minutes.
+    /// Callbacks that proved nothing, in the last 15 minutes. Anybody can send them, so they are no requests.
     pub unproved_lately: i64,
+    /// Deliveries to webhooks that were not let in, in the last 15 minutes.
+    pub not_let_in_lately: i64,
 }
 
 /// How an integration is.

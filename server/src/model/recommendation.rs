@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use super::Instant;
 use super::failure::FailureClass;
 use super::integration::{LogStatus, TestRecord, failure_label};
-use super::integration_health::{Counted, Figures, HealthStatus, HealthWindow, Requests, days_since, rate};
+use super::integration_health::{Counted, Figures, HealthStatus, HealthWindow, Requests, Source, days_since, rate};
 
 /// What is said when no rule applies.
 pub const ALL_WELL: &str = "✅ Integration is healthy. No action required.";
@@ -44,6 +44,22 @@ pub struct Evidence<'a> {
     pub is_active: bool,
     /// Its webhooks.
     pub webhooks: &'a [WebhookStanding],
+}
+
+impl Evidence<'_> {
+    /// What failed most often, of those failures; the hub's own calls where nothing or everything says so.
+    fn mostly(&self, is_meant: impl Fn(&Option<FailureClass>) -> bool) -> Source {
+        let of = |source: Source| -> i64 {
+            let sources = self.counted.sources.iter();
+            sources.filter(|((class, one), _)| *one == source && is_meant(class)).map(|(_, count)| count).sum()
+        };
+        let (tests, callbacks, deliveries) = (of(Source::Test), of(Source::Callback), of(Source::Delivery));
+        match () {
+            () if deliveries > tests + callbacks => Source::Delivery,
+            () if callbacks > tests + deliveries => Source::Callback,
+            () => Source::Test,
+        }
+    }
 }
 
 /// How a webhook stands.
@@ -83,7 +99,8 @@ pub const RULES: &[Rule] = &[
     Rule { name: "failed test", says: |seen| failed_test(seen).into_iter().collect() },
     Rule { name: "rising failures", says: |seen| rising(seen).into_iter().collect() },
     Rule { name: "error pattern", says: |seen| pattern(seen).into_iter().collect() },
-    Rule { name: "unproved calls", says: |seen| unproved(seen).into_iter().collect() },
+    Rule { name: "unproved callbacks", says: |seen| unproved(seen).into_iter().collect() },
+    Rule { name: "deliveries not let in", says: |seen| not_let_in(seen).into_iter().collect() },
     Rule { name: "rate limit", says: |seen| limited(seen).into_iter().collect() },
     Rule { name: "slow answers", says: |seen| slow(seen).into_iter().collect() },
     Rule { name: "webhooks", says: webhooks },
@@ -111,18 +128,34 @@ fn unproved(seen: &Evidence<'_>) -> Option<String> {
     let count = seen.counted.unproved_lately;
     (count > 0).then(|| {
         format!(
-            "🟠 Authentication of callbacks or deliveries failed {} in the last 15 minutes. Compare the signing secret \
-             with the other side's, and renew the credential when they differ.",
+            "🟠 Authentication of callbacks failed {} in the last 15 minutes. When they are the provider's, compare the \
+             signing secret with the one there, and renew it here when they differ.",
+            times(count)
+        )
+    })
+}
+
+fn not_let_in(seen: &Evidence<'_>) -> Option<String> {
+    let count = seen.counted.not_let_in_lately;
+    (count > 0).then(|| {
+        format!(
+            "🟠 Receivers of webhooks refused the hub's signature {} in the last 15 minutes. Compare the webhook's \
+             secret with the one there, and rotate it when they differ.",
             times(count)
         )
     })
 }
 
 fn band(seen: &Evidence<'_>) -> Option<String> {
+    const RECEIVERS: &str =
+        "See that whatever receives the webhooks works, and look into the failed entries of the log.";
+    let is_theirs = seen.mostly(|_| true) == Source::Delivery;
     let (word, advice) = match seen.figures.status {
+        HealthStatus::Critical if is_theirs => ("🔴 Critical", RECEIVERS),
         HealthStatus::Critical => {
             ("🔴 Critical", "Test the connection now, and see what the provider says of its state.")
         }
+        HealthStatus::Degraded if is_theirs => ("🟠 Degraded", RECEIVERS),
         HealthStatus::Degraded => ("🟠 Degraded", "Test the connection, and look into the failed entries of the log."),
         HealthStatus::Warning => ("🟡 Warning", "Look into the failed entries of the log."),
         HealthStatus::Healthy | HealthStatus::Unknown => return None,
@@ -184,8 +217,35 @@ fn pattern(seen: &Evidence<'_>) -> Option<String> {
     }
     let share = percent(rate(count, failed));
     let class = seen.counted.failures.keys().flatten().find(|class| failure_label(**class) == label);
-    let advice = class.map_or("Look into the failed entries of the log.", |class| advice(*class));
-    Some(format!("🟡 {label} is the pattern: {count} of {failed} failures in {} ({share}). {advice}", window(seen)))
+    let source = seen.mostly(|one| one.as_ref() == class);
+    let advice = match (class, source) {
+        (None, _) => "Look into the failed entries of the log.",
+        (Some(class), Source::Test) => advice(*class),
+        (Some(_), Source::Callback) => "Look into the failed entries of the log, and compare the provider's settings.",
+        (Some(class), Source::Delivery) => advice_of_delivery(*class),
+    };
+    let of = match source {
+        Source::Test => "",
+        Source::Callback => ", mostly of callbacks",
+        Source::Delivery => ", mostly of deliveries to webhooks",
+    };
+    Some(format!("🟡 {label} is the pattern: {count} of {failed} failures in {} ({share}){of}. {advice}", window(seen)))
+}
+
+/// What to do when it is a webhook's receiver that fails so.
+fn advice_of_delivery(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::Network | FailureClass::Timeout | FailureClass::Down => {
+            "See that whatever receives the webhooks works, and answers before it does its work."
+        }
+        FailureClass::Auth | FailureClass::Permission => "Compare the webhook's secret with the receiver's.",
+        FailureClass::RateLimited => "Lower the rate limit of the webhook to what its receiver takes.",
+        FailureClass::Tls => "Check the certificate of the webhook's address.",
+        FailureClass::Blocked | FailureClass::Redirect => "Correct the webhook's address.",
+        FailureClass::Config | FailureClass::Refused | FailureClass::Garbage => {
+            "Look into what the receiver refused in the log."
+        }
+    }
 }
 
 fn advice(class: FailureClass) -> &'static str {
@@ -210,11 +270,14 @@ fn limited(seen: &Evidence<'_>) -> Option<String> {
     let total = seen.counted.requests.total();
     (limited * 100 > LIMITED_PERCENT * total).then(|| {
         format!(
-            "🟡 The rate limit was met by {limited} of {} in {} ({}). Send less at a time, or ask the provider for a \
-             higher limit.",
+            "🟡 The rate limit was met by {limited} of {} in {} ({}). {}",
             requests(total),
             window(seen),
             percent(rate(limited, total)),
+            match seen.mostly(|class| *class == Some(FailureClass::RateLimited)) {
+                Source::Delivery => advice_of_delivery(FailureClass::RateLimited),
+                _ => advice(FailureClass::RateLimited),
+            }
         )
     })
 }
@@ -223,8 +286,8 @@ fn slow(seen: &Evidence<'_>) -> Option<String> {
     let average = seen.figures.avg_response_time.filter(|average| *average > SLOW)?;
     let timed = requests(seen.counted.timed);
     Some(format!(
-        "🟡 Slow: {average} ms on average over {timed} in {}; up to {SLOW} ms is usual. Check the provider's state, and \
-         the network between.",
+        "🟡 Slow: {average} ms on average over {timed} in {}; up to {SLOW} ms is usual. Look in the \
+         log for what is slow: the provider, a webhook's receiver, or the network between.",
         window(seen)
     ))
 }

@@ -2,16 +2,15 @@
 
 use std::collections::HashMap;
 
-use sea_orm::sea_query::{Expr, ExprTrait, Query};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, TryGetable,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
 use super::entity::partner_integration::{Column, Entity};
+use super::partner;
+use super::row::column;
 use super::rows::Rows;
 use super::{WriteTx, asked};
-use crate::model::integration::{Integration, PartnerStatus, Provider};
+use crate::model::integration::{Integration, Provider};
 use crate::model::tally::Metric;
 use crate::model::webhook::{PROVIDER_CALLBACK, WebhookStatus};
 use crate::model::{Instant, Json, Result};
@@ -153,43 +152,24 @@ pub async fn log(tx: &mut WriteTx, entries: &[&WebhookEntry]) -> Result<()> {
     asked(rows.insert(tx.connection(), dialect, "webhook_logs", "")).await
 }
 
-/// Whether a partner's integrations are at work.
-pub async fn is_partner_active<C: ConnectionTrait>(connection: &C, partner_id: Uuid) -> Result<bool> {
-    let query = Query::select()
-        .column("status")
-        .from("partners")
-        .and_where(Expr::col("id").eq(partner_id))
-        .and_where(Expr::col("status").eq(PartnerStatus::Active.as_str()))
-        .to_owned();
-    Ok(asked(connection.query_one(&query)).await?.is_some())
-}
-
-/// Integrations at a provider that are at work, whose partners are, with their sealed credentials: the oldest, and at
-/// most so many.
+/// Integrations at a provider that are at work, whose partners are, with their sealed credentials: the newest, those
+/// before one, and at most so many.
 pub async fn list_active<C: ConnectionTrait>(
     connection: &C,
     provider: Provider,
-    limit: u64,
+    before: Option<Uuid>,
+    most: usize,
 ) -> Result<Vec<(Integration, String)>> {
-    let active_partners = Query::select()
-        .column("id")
-        .from("partners")
-        .and_where(Expr::col("status").eq(PartnerStatus::Active.as_str()))
-        .to_owned();
     let query = Entity::find()
         .filter(Column::Provider.eq(provider.as_str()))
         .filter(Column::IsActive.eq(true))
-        .filter(Column::PartnerId.in_subquery(active_partners))
-        .order_by_asc(Column::Id)
-        .limit(limit);
+        .filter(Column::PartnerId.in_subquery(partner::at_work()))
+        .order_by_desc(Column::Id)
+        .limit(most as u64);
+    let query = before.map_or(query.clone(), |before| query.filter(Column::Id.lt(before)));
     let opened = |mut row: super::entity::partner_integration::Model| {
         let sealed = std::mem::take(&mut row.credentials);
         Ok((Integration::try_from(row)?, sealed))
     };
     asked(query.all(connection)).await?.into_iter().map(opened).collect()
-}
-
-fn column<T: TryGetable>(row: &QueryResult, name: &str) -> Result<T> {
-    let read: Result<T, DbErr> = row.try_get("", name);
-    read.map_err(super::fault)
 }

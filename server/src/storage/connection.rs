@@ -1,12 +1,14 @@
 //! The last connection tests of integrations, and whose turn it is.
 
-use sea_orm::sea_query::{Expr, ExprTrait, Query, SelectStatement};
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+};
 use uuid::Uuid;
 
 use super::entity::partner_integration::{ActiveModel, Column, Entity};
-use super::{WriteTx, asked};
-use crate::model::integration::{LogStatus, PartnerStatus, TestRecord};
+use super::{WriteTx, asked, partner};
+use crate::model::integration::{LogStatus, TestRecord};
 use crate::model::{Instant, Result};
 
 /// What the last test before was, of an integration that is still there.
@@ -33,26 +35,50 @@ pub async fn record(tx: &mut WriteTx, id: Uuid, test: &TestRecord) -> Result<Opt
 /// Integrations at work that were not tested since `before`, the longest untested first, and after them those that
 /// never were and have been there since before that; at most `most`.
 pub async fn list_due<C: ConnectionTrait>(connection: &C, before: Instant, most: u64) -> Result<Vec<Uuid>> {
-    let due = || Entity::find().select_only().column(Column::Id).filter(Column::IsActive.eq(true));
-    let due = || due().filter(Column::PartnerId.in_subquery(partners_at_work()));
-    let stale = due().filter(Column::LastTestAt.lt(before)).order_by_asc(Column::LastTestAt).order_by_asc(Column::Id);
-    let mut found: Vec<Uuid> = asked(stale.limit(most).into_tuple().all(connection)).await?;
+    let mut found: Vec<Uuid> = asked(stale(before).limit(most).into_tuple().all(connection)).await?;
     let room = most - found.len() as u64;
     if room > 0 {
-        let never = due().filter(Column::LastTestAt.is_null()).filter(Column::CreatedAt.lt(before));
+        let never = at_work().filter(Column::LastTestAt.is_null()).filter(Column::CreatedAt.lt(before));
         let never = never.order_by_asc(Column::Id).limit(room).into_tuple::<Uuid>();
         found.extend(asked(never.all(connection)).await?);
     }
     Ok(found)
 }
 
-/// Whether an integration's partner is at work.
-pub async fn is_partner_active<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<bool> {
-    let query = Entity::find_by_id(id).filter(Column::PartnerId.in_subquery(partners_at_work()));
-    Ok(asked(query.select_only().column(Column::Id).into_tuple::<Uuid>().one(connection)).await?.is_some())
+fn stale(before: Instant) -> Select<Entity> {
+    at_work().filter(Column::LastTestAt.lt(before)).order_by_asc(Column::LastTestAt).order_by_asc(Column::Id)
 }
 
-fn partners_at_work() -> SelectStatement {
-    let is_active = Expr::col("status").eq(PartnerStatus::Active.as_str());
-    Query::select().column("id").from("partners").and_where(is_active).take()
+/// The ids of integrations that are at work, and whose partners are. With the column itself and no comparison: only so
+/// does a planner see that the partial index serves.
+fn at_work() -> Select<Entity> {
+    let ids = Entity::find().select_only().column(Column::Id).filter(Expr::col((Entity, Column::IsActive)));
+    ids.filter(Column::PartnerId.in_subquery(partner::at_work()))
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{Database, DbBackend, QueryTrait, Statement};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whose_turn_it_is_is_found_by_the_partial_index() {
+        let now = chrono::DateTime::UNIX_EPOCH;
+        let postgres = stale(now).build(DbBackend::Postgres).to_string();
+        assert!(postgres.contains(r#"WHERE "partner_integrations"."is_active" AND "#), "{postgres}");
+        let connection = Database::connect("sqlite::memory:").await.unwrap();
+        for sql in [
+            "CREATE TABLE partners (id, status)",
+            "CREATE TABLE partner_integrations (id, partner_id, is_active BOOLEAN, last_test_at, created_at)",
+            "CREATE INDEX integrations_by_test ON partner_integrations (last_test_at, id) WHERE is_active",
+        ] {
+            connection.execute_unprepared(sql).await.unwrap();
+        }
+        let Statement { sql, values, .. } = stale(now).build(DbBackend::Sqlite);
+        let explain = Statement { sql: format!("EXPLAIN QUERY PLAN {sql}"), values, db_backend: DbBackend::Sqlite };
+        let plan = connection.query_all_raw(explain).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.try_get("", "detail").unwrap()).collect();
+        assert!(plan[0].contains("USING INDEX integrations_by_test (last_test_at<?)"), "{plan:?}");
+    }
 }

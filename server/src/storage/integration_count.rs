@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use sea_orm::{ConnectionTrait, QueryResult, Value};
 use uuid::Uuid;
 
+use super::asked;
 use super::dialect::Dialect;
-use super::{asked, fault};
+use super::row::{column, word_of};
+use crate::model::Result;
 use crate::model::failure::FailureClass;
 use crate::model::integration::{Action, LogStatus};
-use crate::model::integration_health::{Counted, HealthWindow, Requests};
+use crate::model::integration_health::{Counted, HealthWindow, Requests, Source};
 use crate::model::integration_log::{LogCounts, LogFilter, Pieces};
 use crate::model::tally::Span;
-use crate::model::{Error, Result};
 
 /// How many entries there are of each action and status in a range of time. One statement, each piece a range of the
 /// primary key, or of the index of the entries where no bucket fits.
@@ -49,7 +50,7 @@ pub async fn of_kinds<C: ConnectionTrait>(
     }
     let rows = asked(connection.query_all_raw(dialect.statement(branches.join(" UNION ALL "), values))).await?;
     for row in &rows {
-        let (action, status) = (word(row, "action", Action::parse)?, word(row, "status", LogStatus::parse)?);
+        let (action, status) = (word_of(row, "action", Action::parse)?, word_of(row, "status", LogStatus::parse)?);
         *counts.entry((action, status)).or_default() += column::<i64>(row, "count")?;
     }
     counts.retain(|_, count| *count > 0);
@@ -86,17 +87,18 @@ pub async fn of_window<C: ConnectionTrait>(
     window: &HealthWindow,
 ) -> Result<Counted> {
     // What became of somebody's payment, or of the configuration, says nothing of the integration.
-    const REQUESTS: &str = "integration_id = $1 AND action IN ('test', 'webhook', 'error') AND status <> 'pending'";
+    const ENDED: &str = "integration_id = $1 AND action IN ('test', 'webhook', 'error') AND status <> 'pending'";
+    const REQUESTS: &str = "error_class NOT IN ('aside', 'unproved')";
     let start = window.start.timestamp();
     let first_hour = Span::Hour.start(window.start);
     let whole = if first_hour == start { start } else { first_hour + 3_600 };
     let minute = |minutes: i64| (Span::Minute.start(window.end) - minutes * 60).max(start);
     let sums = |part: &str, span: &str, which: &str, from: &str| {
         format!(
-            "SELECT '{part}' AS part, status, error_class, CAST(SUM(count) AS BIGINT) AS count, \
+            "SELECT '{part}' AS part, action, status, error_class, CAST(SUM(count) AS BIGINT) AS count, \
              CAST(SUM(timed) AS BIGINT) AS timed, CAST(SUM(millis) AS BIGINT) AS millis, '' AS bits \
-             FROM integration_counts WHERE {REQUESTS}{which} AND span = '{span}' AND starts_at >= {from} \
-             GROUP BY status, error_class"
+             FROM integration_counts WHERE {ENDED} AND {which} AND span = '{span}' AND starts_at >= {from} \
+             GROUP BY action, status, error_class"
         )
     };
     // One text for all hours: rows are dearer than what is in them.
@@ -105,15 +107,16 @@ pub async fn of_window<C: ConnectionTrait>(
         "string_agg(starts_at::text || ':' || minutes::text, ' ')",
     ]);
     let sql = format!(
-        "SELECT 'bits' AS part, status, '' AS error_class, CAST(0 AS BIGINT) AS count, CAST(0 AS BIGINT) AS timed, \
-         CAST(0 AS BIGINT) AS millis, {bits} AS bits FROM integration_counts WHERE {REQUESTS} AND span = 'hour' \
-         AND starts_at >= $2 AND starts_at < $3 GROUP BY status \
-         UNION ALL {} UNION ALL {} UNION ALL {} UNION ALL {} UNION ALL {}",
-        sums("whole", "hour", " AND starts_at < $3", "$5"),
-        sums("first", "minute", " AND starts_at < $5", "$4"),
-        sums("last_hour", "minute", " AND starts_at < $3", "$6"),
-        sums("refused", "minute", " AND starts_at < $3 AND action <> 'webhook' AND error_class = 'auth'", "$7"),
-        sums("unproved", "minute", " AND starts_at < $3 AND action = 'webhook' AND error_class = 'auth'", "$7"),
+        "SELECT 'bits' AS part, '' AS action, status, '' AS error_class, CAST(0 AS BIGINT) AS count, \
+         CAST(0 AS BIGINT) AS timed, CAST(0 AS BIGINT) AS millis, {bits} AS bits FROM integration_counts \
+         WHERE {ENDED} AND {REQUESTS} AND span = 'hour' AND starts_at >= $2 AND starts_at < $3 GROUP BY status \
+         UNION ALL {} UNION ALL {} UNION ALL {} UNION ALL {} UNION ALL {} UNION ALL {}",
+        sums("whole", "hour", &format!("{REQUESTS} AND starts_at < $3"), "$5"),
+        sums("first", "minute", &format!("{REQUESTS} AND starts_at < $5"), "$4"),
+        sums("last_hour", "minute", &format!("{REQUESTS} AND starts_at < $3"), "$6"),
+        sums("refused", "minute", "starts_at < $3 AND action <> 'webhook' AND error_class = 'auth'", "$7"),
+        sums("not_let_in", "minute", "starts_at < $3 AND action = 'webhook' AND error_class = 'auth'", "$7"),
+        sums("unproved", "minute", "starts_at < $3 AND error_class = 'unproved'", "$7"),
     );
     let after = Span::Minute.start(window.end) + 60;
     let seconds = [first_hour, after, start, whole, minute(60), minute(15)];
@@ -141,7 +144,7 @@ struct Folded {
 impl Folded {
     fn add(&mut self, row: &QueryResult) -> Result<()> {
         let part: String = column(row, "part")?;
-        let is_good = word(row, "status", LogStatus::parse)? == LogStatus::Success;
+        let is_good = word_of(row, "status", LogStatus::parse)? == LogStatus::Success;
         if part == "bits" {
             return self.observe(&column::<String>(row, "bits")?, is_good);
         }
@@ -152,6 +155,7 @@ impl Folded {
         };
         match part.as_str() {
             "refused" => counted.refused_lately += count,
+            "not_let_in" => counted.not_let_in_lately += count,
             "unproved" => counted.unproved_lately += count,
             "last_hour" => add(&mut counted.last_hour),
             _ => {
@@ -159,8 +163,10 @@ impl Folded {
                 counted.timed += column::<i64>(row, "timed")?;
                 counted.millis += column::<i64>(row, "millis")?;
                 if !is_good {
-                    let class: String = column(row, "error_class")?;
-                    *counted.failures.entry(FailureClass::parse(&class)).or_default() += count;
+                    let class = FailureClass::parse(&column::<String>(row, "error_class")?);
+                    *counted.failures.entry(class).or_default() += count;
+                    let source = Source::of(word_of(row, "action", Action::parse)?, class);
+                    *counted.sources.entry((class, source)).or_default() += count;
                 }
             }
         }
@@ -187,13 +193,4 @@ impl Folded {
         }
         self.counted
     }
-}
-
-fn word<T>(row: &QueryResult, name: &str, parse: fn(&str) -> Option<T>) -> Result<T> {
-    let word: String = column(row, name)?;
-    parse(&word).ok_or_else(|| Error::internal(format!("an unknown {name} of an integration's log")))
-}
-
-fn column<T: sea_orm::TryGetable>(row: &QueryResult, name: &str) -> Result<T> {
-    row.try_get("", name).map_err(fault)
 }

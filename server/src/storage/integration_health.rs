@@ -1,10 +1,11 @@
 //! What health looks at beside the counts.
 
-use sea_orm::{ConnectionTrait, QueryResult};
+use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
+use super::asked;
 use super::dialect::Dialect;
-use super::{asked, fault};
+use super::row::column;
 use crate::model::Result;
 use crate::model::recommendation::WebhookStanding;
 
@@ -37,8 +38,4 @@ pub async fn webhooks<C: ConnectionTrait>(
             })
         })
         .collect()
-}
-
-fn column<T: sea_orm::TryGetable>(row: &QueryResult, name: &str) -> Result<T> {
-    row.try_get("", name).map_err(fault)
 }

@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryResult, TryGetable};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryResult};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::dialect::Dialect;
 use super::entity::integration_log::{Column, Entity, Model};
-use super::row::word;
+use super::row::{column, word};
 use super::rows::Rows;
-use super::{WriteTx, asked, fault};
+use super::{WriteTx, asked};
 use crate::model::integration::{Action, LogStatus, NewLog};
 use crate::model::integration_log::{LogEntry, LogFilter};
 use crate::model::tally::Span;
@@ -34,6 +34,7 @@ const COLUMNS: &[&str] = &[
     "user_agent",
     "user_id",
     "delivery_id",
+    "counted_as",
     "created_at",
     "updated_at",
 ];
@@ -62,7 +63,8 @@ pub async fn record(tx: &mut WriteTx, logs: &[NewLog]) -> Result<()> {
         rows.uuid(log.id).uuid(log.integration_id).text(log.action.as_str()).text(log.status.as_str());
         rows.text(&log.message).json(log.request.clone()).json(log.response.clone()).json(error_details(log));
         rows.int_or_null(log.duration).text_or_null(log.ip.clone()).text_or_null(log.user_agent.clone());
-        rows.uuid_or_null(log.user_id).uuid_or_null(log.delivery_id).time(log.at).time(log.at);
+        rows.uuid_or_null(log.user_id).uuid_or_null(log.delivery_id);
+        rows.text_or_null(log.counts.aside().map(str::to_owned)).time(log.at).time(log.at);
     }
     let dialect = tx.dialect();
     asked(rows.insert(tx.connection(), dialect, "integration_logs", "")).await?;
@@ -87,7 +89,7 @@ async fn count(tx: &mut WriteTx, logs: &[NewLog]) -> Result<()> {
     type Key = (Uuid, Span, i64, Action, LogStatus, &'static str);
     let mut counts: BTreeMap<Key, (i64, i64, i64, i64)> = BTreeMap::new();
     for log in logs {
-        let class = log.class.map_or("", |class| class.as_str());
+        let class = log.counts.aside().or(log.class.map(|class| class.as_str())).unwrap_or_default();
         for span in SPANS {
             let key = (log.integration_id, *span, span.start(log.at), log.action, log.status, class);
             let sum = counts.entry(key).or_default();
@@ -156,12 +158,8 @@ pub async fn uncount(tx: &mut WriteTx, gone: &[QueryResult]) -> Result<()> {
 }
 
 /// What [`uncount`] wants to know of entries that are removed.
-pub const REMOVED: &str = "integration_id, action, status, COALESCE(error_details->>'class', '') AS error_class, \
-                           duration, created_at";
-
-fn column<T: TryGetable>(row: &QueryResult, name: &str) -> Result<T> {
-    row.try_get("", name).map_err(fault)
-}
+pub const REMOVED: &str = "integration_id, action, status, \
+                           COALESCE(counted_as, error_details->>'class', '') AS error_class, duration, created_at";
 
 /// The bit of a minute within its hour.
 fn minute_bit(at: Instant) -> i64 {

@@ -1,6 +1,6 @@
 //! Those whose integrations the hub manages.
 
-use sea_orm::sea_query::{Expr, ExprTrait, Func, LikeExpr};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, LikeExpr, Query, SelectStatement};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
 };
@@ -27,6 +27,18 @@ pub async fn find<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<Option
 pub async fn hold(tx: &WriteTx, id: Uuid) -> Result<Option<Partner>> {
     let row = Entity::find_by_id(id).lock_exclusive();
     asked(row.one(tx.reader())).await?.map(Partner::try_from).transpose()
+}
+
+/// Whether a partner's integrations are at work.
+pub async fn is_active<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<bool> {
+    let query = at_work().and_where(Expr::col(Column::Id).eq(id)).take();
+    Ok(asked(connection.query_one(&query)).await?.is_some())
+}
+
+/// The ids of partners whose integrations are at work.
+pub(super) fn at_work() -> SelectStatement {
+    let is_active = Expr::col(Column::Status).eq(PartnerStatus::Active.as_str());
+    Query::select().column(Column::Id).from(Entity).and_where(is_active).take()
 }
 
 /// A page of partners, newest first, with one more than asked for when there are more.

@@ -1,11 +1,24 @@
 //! Rows become the model here, and a word that the model does not know is our own mistake.
 
+use sea_orm::{QueryResult, TryGetable};
+
 use super::entity::{plan, subscription, sync_event, usage, user};
+use super::fault;
 use crate::model::event::Event;
 use crate::model::membership::{Plan, PlanFeature, Subscription, SubscriptionSource, SubscriptionStatus, Tier};
 use crate::model::usage::Record;
 use crate::model::user::{Role, SyncStatus, User, UserStatus};
 use crate::model::{Error, Json, Month, Result};
+
+/// A column of a row, by name.
+pub(super) fn column<T: TryGetable>(row: &QueryResult, name: &str) -> Result<T> {
+    row.try_get("", name).map_err(fault)
+}
+
+/// A column that holds a word of the model's.
+pub(super) fn word_of<T>(row: &QueryResult, name: &str, parse: fn(&str) -> Option<T>) -> Result<T> {
+    word(name, &column::<String>(row, name)?, parse)
+}
 
 pub(super) fn word<T>(column: &str, word: &str, parse: fn(&str) -> Option<T>) -> Result<T> {
     parse(word).ok_or_else(|| Error::internal(format!("column {column} holds the unknown word {word:?}")))

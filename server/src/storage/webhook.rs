@@ -6,10 +6,11 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect};
 use uuid::Uuid;
 
 use super::entity::webhook_log::{Column, Entity, Model};
+use super::row::{column, word};
 use super::rows::Rows;
 use super::{WriteTx, asked};
 use crate::model::page::Page;
@@ -197,7 +198,7 @@ impl TryFrom<Model> for WebhookLog {
 
     fn try_from(row: Model) -> Result<WebhookLog> {
         Ok(WebhookLog {
-            status: super::row::word("webhook_logs.status", &row.status, WebhookStatus::parse)?,
+            status: word("webhook_logs.status", &row.status, WebhookStatus::parse)?,
             id: row.id,
             source: row.source,
             event_type: row.event_type,
@@ -211,9 +212,4 @@ impl TryFrom<Model> for WebhookLog {
             created_at: row.created_at,
         })
     }
-}
-
-fn column<T: sea_orm::TryGetable>(row: &QueryResult, name: &str) -> Result<T> {
-    let read: Result<T, DbErr> = row.try_get("", name);
-    read.map_err(super::fault)
 }

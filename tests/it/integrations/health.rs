@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use upbridge_client::{Client, Code, v1};
 use upbridge_server::model::failure::FailureClass;
-use upbridge_server::model::integration::{Action, LogStatus, NewLog, failure_label};
+use upbridge_server::model::integration::{Action, Counts, LogStatus, NewLog, failure_label};
 use uuid::Uuid;
 
 use super::book::{Book, Dice, execute, get, log, request};
@@ -173,7 +173,8 @@ fn past(id: Uuid, dice: &mut Dice) -> Vec<NewLog> {
             let status = if dice.roll(20) == 0 { LogStatus::Pending } else { request(id, class, 0, at).status };
             let class = class.filter(|_| status == LogStatus::Failed);
             let duration = (dice.roll(4) > 0).then(|| dice.roll(900) as i32);
-            NewLog { action, class, duration, ..log(id, action, status, at) }
+            let counts = [Counts::Aside, Counts::Unproved, Counts::Request, Counts::Request, Counts::Request];
+            NewLog { action, class, duration, counts: dice.pick(&counts), ..log(id, action, status, at) }
         })
         .collect()
 }
@@ -202,6 +203,7 @@ fn compare(answer: &v1::GetIntegrationHealthResponse, logs: &[NewLog], hours: i3
     let is_request = |log: &&NewLog| {
         log.at >= start
             && log.status != LogStatus::Pending
+            && log.counts == Counts::Request
             && !matches!(log.action, Action::Transaction | Action::ConfigChange)
     };
     let requests: Vec<&NewLog> = logs.iter().filter(is_request).collect();

@@ -12,7 +12,7 @@ use super::job_now;
 use crate::model::failure::FailureClass;
 use crate::model::hook::breaker::Breaker;
 use crate::model::hook::{Answer, DeliveryStatus, Hook};
-use crate::model::integration::{Action, LogStatus, NewLog};
+use crate::model::integration::{Action, Counts, LogStatus, NewLog};
 use crate::model::{Instant, Result};
 use crate::storage::hook::Standing;
 use crate::storage::hook_delivery::{Due, Tried};
@@ -139,6 +139,7 @@ fn log(
         // What took less than a millisecond took some time all the same.
         duration: Some(i32::try_from(took.as_millis()).unwrap_or(i32::MAX).max(1)),
         delivery_id: Some(due.id),
+        counts: if due.is_test { Counts::Aside } else { Counts::Request },
         ..NewLog::new(hook.integration_id, Action::Webhook, outcome, message, now)
     }
 }

@@ -122,7 +122,12 @@ fn calls_that_prove_nothing_are_said_to() {
     scene.counted.unproved_lately = 2;
     let said = scene.said();
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].starts_with("🟠 Authentication of callbacks or deliveries failed twice in the last 15 minutes."));
+    assert!(said[0].starts_with("🟠 Authentication of callbacks failed twice in the last 15 minutes."));
+    let mut scene = Scene::well();
+    scene.counted.not_let_in_lately = 1;
+    let said = scene.said();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].starts_with("🟠 Receivers of webhooks refused the hub's signature once in the last 15 minutes."));
 }
 
 #[test]
@@ -154,6 +159,33 @@ fn a_pattern_is_three_failures_half_of_all_and_noticeable() {
     assert!(found(147, &[(Timeout, 3)]).is_some(), "2 % of 150");
     assert!(found(148, &[(Timeout, 3)]).is_none(), "less than 2 % of 151");
     assert!(found(0, &[(Network, 9), (Timeout, 1)]).is_none());
+}
+
+#[test]
+fn what_fails_at_receivers_is_not_laid_to_the_provider() {
+    use FailureClass::{Auth, Down, Garbage, RateLimited};
+    let of = |class: FailureClass, tests: i64, callbacks: i64, deliveries: i64| {
+        let failed = tests + callbacks + deliveries;
+        let mut scene = Scene::of(failed / 2, failed, &[(class, failed)]);
+        let sources = [(Source::Test, tests), (Source::Callback, callbacks), (Source::Delivery, deliveries)];
+        scene.counted.sources = sources.into_iter().map(|(source, count)| ((Some(class), source), count)).collect();
+        scene
+    };
+    for (scene, pattern, band) in [
+        (of(Down, 2, 0, 1), "(100.0 %). See what the provider says of its state.", "see what the provider says"),
+        (of(Down, 2, 0, 2), "(100.0 %). See what the provider says of its state.", "see what the provider says"),
+        (of(Down, 1, 0, 2), ", mostly of deliveries to webhooks. See that whatever receives", "whatever receives"),
+        (of(Auth, 0, 0, 3), "Compare the webhook's secret with the receiver's.", "whatever receives"),
+        (of(Garbage, 0, 3, 0), ", mostly of callbacks. Look into the failed entries", "see what the provider says"),
+    ] {
+        let said = scene.said();
+        assert!(said.iter().any(|line| line.contains("is the pattern") && line.contains(pattern)), "{said:?}");
+        assert!(scene.finds("🔴 Critical").unwrap().contains(band), "{said:?}");
+    }
+    let limited =
+        |tests: i64, deliveries: i64| of(RateLimited, tests, 0, deliveries).finds("🟡 The rate limit").unwrap();
+    assert!(limited(9, 1).contains("ask the provider for a higher limit"));
+    assert!(limited(1, 9).contains("Lower the rate limit of the webhook"));
 }
 
 #[test]

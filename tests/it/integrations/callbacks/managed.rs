@@ -5,6 +5,7 @@ use upbridge_client::v1;
 use upbridge_client::v1::IntegrationProvider as Provider;
 
 use super::*;
+use crate::harness::eventually;
 use crate::integrations::{add, new, partner};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,4 +154,117 @@ async fn those_who_ask_are_told_once_and_exactly_this() {
         ),
     ];
     assert_eq!(told, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_judged_for_want_of_its_key_is_to_be_sent_again_and_of_many_some_are_logged() {
+    let hub = setup().set("ENCRYPTION_KEY", "another-encryption-key-0123456789abcd").start().await;
+    for call in [&calls()[0], &calls()[4]] {
+        let id = Wanted::at(call.provider, call.credentials.clone()).add(&hub.database).await;
+        let (code, answer) = send(&hub, &call.path(id), &json_only("", b""), call.body.clone()).await;
+        assert_eq!((code, &answer["error"]["reason"]), (503, &json!("UNAVAILABLE")), "{answer}");
+        for _ in 0..50 {
+            assert_eq!(send(&hub, &call.path(id), &Vec::new(), "{}").await.0, 503, "whoever asks");
+        }
+    }
+    let logged = "integration_logs WHERE action = 'error' AND status = 'failed' \
+                  AND CAST(error_details AS TEXT) LIKE '%\"config\"%'";
+    eventually("they are logged", async || rows(&hub.database, logged).await >= 60).await;
+    assert!(rows(&hub.database, logged).await < 80, "of 102");
+    assert_eq!(rows(&hub.database, "integration_receipts").await, 0);
+    // The common address asks every key; one that does not open is passed over.
+    let (code, _) = send(&hub, MIDTRANS, &json_only("", b""), calls()[0].body.clone()).await;
+    assert_eq!(code, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notification_finds_its_integration_among_more_than_a_thousand() {
+    let hub = start().await;
+    let at = |key: &str| Wanted::at("midtrans", json!({ "serverKey": key }));
+    let old = at("SB-Mid-server-old-0000").add(&hub.database).await;
+    let literal = |id: Uuid| match hub.database.is_postgres() {
+        true => format!("'{id}'"),
+        false => format!("x'{}'", id.simple()),
+    };
+    // They open with no key, and stand between the two.
+    let partner = format!("(SELECT partner_id FROM partner_integrations WHERE id = {})", literal(old));
+    let crowd: Vec<String> = (0..1_200)
+        .map(|n| {
+            format!("({}, {partner}, 'payment_gateway', 'midtrans', 'crowd {n}', 'v1', '')", literal(Uuid::now_v7()))
+        })
+        .collect();
+    for some in crowd.chunks(400) {
+        let columns = "id, partner_id, category, provider, name, credentials, credentials_key_id";
+        hub.database.execute(&format!("INSERT INTO partner_integrations ({columns}) VALUES {}", some.join(", "))).await;
+    }
+    let new = at("SB-Mid-server-new-0000").add(&hub.database).await;
+    for (key, id) in [("SB-Mid-server-old-0000", old), ("SB-Mid-server-new-0000", new)] {
+        let body = midtrans_signed("LMS-1", "settlement", "200", key);
+        deliver(&hub, MIDTRANS, &json_only("", b""), body).await;
+        let receipt = format!("integration_receipts WHERE integration_id = {}", literal(id));
+        assert_eq!(rows(&hub.database, &receipt).await, 1, "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_anybody_can_send_says_nothing_of_the_integration() {
+    let hub = start().await;
+    let call = &calls()[1];
+    let id = Wanted::at(call.provider, call.credentials.clone()).add(&hub.database).await;
+    for _ in 0..5 {
+        assert_eq!(send(&hub, &call.path(id), &Vec::new(), "{}").await.0, 401);
+    }
+    let refused = "integration_logs WHERE action = 'webhook' AND status = 'failed'";
+    eventually("they are logged", async || rows(&hub.database, refused).await == 5).await;
+    let admin = hub.admin().await;
+    let health = async || {
+        let request = v1::GetIntegrationHealthRequest { integration_id: id.to_string(), hours: None };
+        admin.integrations().get_integration_health(request).await.unwrap().into_inner().health.unwrap()
+    };
+    let seen = health().await;
+    assert_eq!((seen.health_status(), seen.metrics.unwrap().total_requests), (v1::IntegrationHealthStatus::Unknown, 0));
+    let said = "🟠 Authentication of callbacks failed 5 times in the last 15 minutes.";
+    assert!(seen.recommendations.iter().any(|one| one.starts_with(said)), "{:?}", seen.recommendations);
+    deliver(&hub, &call.path(id), &xendit("", b""), call.body.clone()).await;
+    let seen = health().await;
+    let metrics = seen.metrics.clone().unwrap();
+    assert_eq!(
+        (seen.health_status(), metrics.total_requests),
+        (v1::IntegrationHealthStatus::Healthy, 1),
+        "{metrics:?}"
+    );
+    assert!(seen.error_distribution.is_empty());
+    // The log has them all, with their class, and its statistics are exact.
+    let request = v1::ListIntegrationLogsRequest { integration_id: id.to_string(), ..Default::default() };
+    let listed = admin.integrations().list_integration_logs(request).await.unwrap().into_inner();
+    let failed = listed.stats.iter().filter(|one| one.status() == v1::IntegrationOutcome::Failed);
+    assert_eq!(failed.map(|one| one.count).collect::<Vec<_>>(), [5]);
+    hub.clock.advance(chrono::TimeDelta::days(91));
+    let request = v1::CleanupOldDataRequest { days: None, dry_run: false };
+    admin.analytics().cleanup_old_data(request).await.unwrap();
+    assert_eq!(rows(&hub.database, "integration_logs").await, 0);
+    let total = "SELECT CAST(SUM(count) AS BIGINT) FROM integration_counts WHERE span = 'total'";
+    assert_eq!(hub.database.count(total).await, 0, "what is gone is counted no more");
+    assert_eq!(rows(&hub.database, "integration_counts WHERE count < 0").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_of_a_webhook_says_nothing_of_the_integration() {
+    let hub = setup().set("OUTBOUND_ALLOWED_NETWORKS", "127.0.0.0/8").start().await;
+    let admin = hub.admin().await;
+    let id = Wanted::at("xendit", calls()[1].credentials.clone()).add(&hub.database).await;
+    let webhook = v1::CreateIntegrationWebhookRequest {
+        integration_id: id.to_string(),
+        webhook_url: "http://127.0.0.1:9/".into(),
+        events: vec!["payment.success".into()],
+        ..Default::default()
+    };
+    let mut webhooks = admin.integration_webhooks();
+    let made = webhooks.create_integration_webhook(webhook).await.unwrap().into_inner().webhook.unwrap();
+    webhooks.send_test_event(v1::SendTestEventRequest { webhook_id: made.id, event: None }).await.unwrap();
+    let tried = "integration_logs WHERE delivery_id IS NOT NULL AND status = 'failed'";
+    eventually("it was tried", async || rows(&hub.database, tried).await == 1).await;
+    let request = v1::GetIntegrationHealthRequest { integration_id: id.to_string(), hours: None };
+    let seen = admin.integrations().get_integration_health(request).await.unwrap().into_inner().health.unwrap();
+    assert_eq!((seen.health_status(), seen.metrics.unwrap().total_requests), (v1::IntegrationHealthStatus::Unknown, 0));
 }
