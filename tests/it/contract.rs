@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use prost_reflect::{DescriptorPool, FieldDescriptor, MethodDescriptor};
 use upbridge_proto::UPBRIDGE;
 use upbridge_server::model::{
-    Reason, hook, integration, integration_health, job, membership, transition, usage, user, webhook,
+    Reason, hook, integration, integration_health, job, membership, transition, user, webhook,
 };
 
 fn root() -> PathBuf {
@@ -179,8 +179,8 @@ fn snake(camel: &str) -> String {
     out
 }
 
-/// Enums that no conversion by place has anything to do with: policies are read by name, and the hub's health by a match.
-const NOT_BY_PLACE: &[&str] = &["Principal", "HealthStatus"];
+/// Enums that no conversion by place has anything to do with: policies are read by name, the others are matched.
+const NOT_BY_PLACE: &[&str] = &["Principal", "HealthStatus", "UsageOutcome"];
 
 #[test]
 fn the_model_and_the_contract_have_the_same_words() {
@@ -221,7 +221,6 @@ fn the_model_and_the_contract_have_the_same_words() {
         "IntegrationHealthStatus" = integration_health::HealthStatus,
         "WebhookDeliveryStatus" = hook::DeliveryStatus,
         "WebhookStatus" = webhook::WebhookStatus,
-        "UsageOutcome" = usage::Outcome,
         "JobKind" = job::JobKind,
         "JobState" = job::JobState,
         "JobStep" = transition::JobStep,

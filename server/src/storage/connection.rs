@@ -1,6 +1,6 @@
 //! The last connection tests of integrations, and whose turn it is.
 
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
 };
@@ -58,15 +58,13 @@ fn at_work() -> Select<Entity> {
 
 #[cfg(test)]
 mod tests {
-    use sea_orm::{Database, DbBackend, QueryTrait, Statement};
+    use sea_orm::{Database, QueryTrait, Statement};
 
     use super::*;
 
     #[tokio::test]
     async fn whose_turn_it_is_is_found_by_the_partial_index() {
         let now = chrono::DateTime::UNIX_EPOCH;
-        let postgres = stale(now).build(DbBackend::Postgres).to_string();
-        assert!(postgres.contains(r#"WHERE "partner_integrations"."is_active" AND "#), "{postgres}");
         let connection = Database::connect("sqlite::memory:").await.unwrap();
         for sql in [
             "CREATE TABLE partners (id, status)",
@@ -75,8 +73,9 @@ mod tests {
         ] {
             connection.execute_unprepared(sql).await.unwrap();
         }
-        let Statement { sql, values, .. } = stale(now).build(DbBackend::Sqlite);
-        let explain = Statement { sql: format!("EXPLAIN QUERY PLAN {sql}"), values, db_backend: DbBackend::Sqlite };
+        let select = stale(now).build(connection.get_database_backend());
+        assert!(select.sql.contains(r#"WHERE "partner_integrations"."is_active" AND "#), "{select}");
+        let explain = Statement { sql: format!("EXPLAIN QUERY PLAN {}", select.sql), ..select };
         let plan = connection.query_all_raw(explain).await.unwrap();
         let plan: Vec<String> = plan.iter().map(|row| row.try_get("", "detail").unwrap()).collect();
         assert!(plan[0].contains("USING INDEX integrations_by_test (last_test_at<?)"), "{plan:?}");

@@ -162,7 +162,7 @@ async fn what_cannot_be_judged_for_want_of_its_key_is_to_be_sent_again_and_of_ma
     for call in [&calls()[0], &calls()[4]] {
         let id = Wanted::at(call.provider, call.credentials.clone()).add(&hub.database).await;
         let (code, answer) = send(&hub, &call.path(id), &json_only("", b""), call.body.clone()).await;
-        assert_eq!((code, &answer["error"]["reason"]), (503, &json!("UNAVAILABLE")), "{answer}");
+        assert_eq!(code, 503, "{answer}");
         for _ in 0..50 {
             assert_eq!(send(&hub, &call.path(id), &Vec::new(), "{}").await.0, 503, "whoever asks");
         }
@@ -237,8 +237,10 @@ async fn what_anybody_can_send_says_nothing_of_the_integration() {
     // The log has them all, with their class, and its statistics are exact.
     let request = v1::ListIntegrationLogsRequest { integration_id: id.to_string(), ..Default::default() };
     let listed = admin.integrations().list_integration_logs(request).await.unwrap().into_inner();
-    let failed = listed.stats.iter().filter(|one| one.status() == v1::IntegrationOutcome::Failed);
-    assert_eq!(failed.map(|one| one.count).collect::<Vec<_>>(), [5]);
+    let stats: Vec<_> = listed.stats.iter().map(|one| (one.action(), one.status(), one.count)).collect();
+    use v1::IntegrationAction::{Transaction, Webhook};
+    use v1::IntegrationOutcome::{Failed, Success};
+    assert_eq!(stats, [(Webhook, Success, 1), (Webhook, Failed, 5), (Transaction, Failed, 1)]);
     hub.clock.advance(chrono::TimeDelta::days(91));
     let request = v1::CleanupOldDataRequest { days: None, dry_run: false };
     admin.analytics().cleanup_old_data(request).await.unwrap();
