@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::asked;
 use super::dialect::Dialect;
 use super::row::{column, word_of};
-use crate::model::Result;
+use crate::model::{Error, Result};
 use crate::model::failure::FailureClass;
 use crate::model::integration::{Action, LogStatus};
 use crate::model::integration_health::{Counted, HealthWindow, Requests, Source};
