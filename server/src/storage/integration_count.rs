@@ -9,12 +9,12 @@ use uuid::Uuid;
 use super::asked;
 use super::dialect::Dialect;
 use super::row::{column, word_of};
-use crate::model::{Error, Result};
 use crate::model::failure::FailureClass;
 use crate::model::integration::{Action, LogStatus};
 use crate::model::integration_health::{Counted, HealthWindow, Requests, Source};
 use crate::model::integration_log::{LogCounts, LogFilter, Pieces};
 use crate::model::tally::Span;
+use crate::model::{Error, Result};
 
 /// How many entries there are of each action and status in a range of time. One statement, each piece a range of the
 /// primary key, or of the index of the entries where no bucket fits.
