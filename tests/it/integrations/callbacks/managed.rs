@@ -243,7 +243,7 @@ async fn what_anybody_can_send_says_nothing_of_the_integration() {
     assert_eq!(stats, [(Webhook, Success, 1), (Webhook, Failed, 5), (Transaction, Failed, 1)]);
     hub.clock.advance(chrono::TimeDelta::days(91));
     let request = v1::CleanupOldDataRequest { days: None, dry_run: false };
-    admin.analytics().cleanup_old_data(request).await.unwrap();
+    hub.admin().await.analytics().cleanup_old_data(request).await.unwrap();
     assert_eq!(rows(&hub.database, "integration_logs").await, 0);
     let total = "SELECT CAST(SUM(count) AS BIGINT) FROM integration_counts WHERE span = 'total'";
     assert_eq!(hub.database.count(total).await, 0, "what is gone is counted no more");
