@@ -227,7 +227,7 @@ async fn what_anybody_can_send_says_nothing_of_the_integration() {
     assert!(seen.recommendations.iter().any(|one| one.starts_with(said)), "{:?}", seen.recommendations);
     deliver(&hub, &call.path(id), &xendit("", b""), call.body.clone()).await;
     let seen = health().await;
-    let metrics = seen.metrics.clone().unwrap();
+    let metrics = seen.metrics.unwrap();
     assert_eq!(
         (seen.health_status(), metrics.total_requests),
         (v1::IntegrationHealthStatus::Healthy, 1),
