@@ -95,8 +95,8 @@ fn operation(
         out["parameters"] = json!(parameters);
     }
     if is_raw(method) {
-        let any = json!({"description": "Whatever the caller sends, byte for byte.", "schema": {}});
-        out["requestBody"] = json!({"required": true, "content": {"*/*": any}});
+        let what = "Whatever the caller sends, byte for byte.";
+        out["requestBody"] = json!({"description": what, "required": true, "content": {"*/*": {"schema": {}}}});
     } else if binding.body {
         out["requestBody"] = body(method, binding, casing, components);
     }
