@@ -74,7 +74,9 @@ async fn a_death_that_the_handler_cannot_bear_is_recorded_without_it_and_stops_n
 async fn an_end_that_cannot_be_written_at_all_leaves_the_job_to_the_next_heartbeat() {
     let shop = Shop::open().await;
     curse(&shop.database, "finished_jobs", "cursed").await;
-    let worker = shop.worker(options(), work);
+    // Each heartbeat rescues it, and there is time to lift the curse before one rescue too many.
+    let options = Options { heartbeat: Duration::from_millis(500), ..options() };
+    let worker = shop.worker(options, work);
     let cursed = NewJob { max_retries: Some(0), ..shop.job(JobKind::UserSync, "cursed") };
     shop.add(vec![cursed, shop.job(JobKind::UserSync, "blessed")]).await;
     shop.becomes("done", 1).await;
