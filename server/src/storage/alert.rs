@@ -61,7 +61,7 @@ pub async fn hold(tx: &mut WriteTx, codes: &[&str]) -> Result<()> {
     }
     // Whoever has these does not wait for keys of jobs.
     tx.take_keys();
-    asked(wanted.query(tx.connection(), dialect, "wanted", lock)).await.map(drop)
+    asked(wanted.query(tx.connection(), dialect, "wanted", &lock)).await.map(drop)
 }
 
 /// Opens an alert, unless one of its code is open; says whether it did.

@@ -364,24 +364,31 @@ impl Dialect {
 
     /// Takes a lock on each kind and key of the rows `wanted` until the transaction ends, where there can be other
     /// hubs. In one order, so that two hubs never wait for each other.
-    pub fn lock_keys(self) -> Option<&'static str> {
-        match self {
-            Dialect::Sqlite => None,
-            Dialect::Postgres => Some(
-                "SELECT pg_advisory_xact_lock(key)::text FROM (SELECT DISTINCT hashtextextended(wanted.kind || '/' \
-                 || wanted.queue_key, 0) AS key FROM wanted ORDER BY key OFFSET 0) AS keys",
-            ),
-        }
+    pub fn lock_keys(self) -> Option<String> {
+        let key = lock_of("wanted.kind", "wanted.queue_key");
+        let lock = || {
+            format!(
+                "SELECT pg_advisory_xact_lock(key)::text FROM (SELECT DISTINCT {key} AS key FROM wanted ORDER BY key \
+                 OFFSET 0) AS keys"
+            )
+        };
+        (self == Dialect::Postgres).then(lock)
     }
 
     /// Takes those of these locks that nobody else has, without waiting; answers with their kinds and keys.
-    pub fn try_lock_keys(self) -> Option<&'static str> {
+    pub fn try_lock_keys(self) -> Option<String> {
+        let lock = || {
+            let is_mine = self.try_lock_key("wanted.kind", "wanted.queue_key");
+            format!("SELECT kind, queue_key FROM wanted WHERE {is_mine}")
+        };
+        (self == Dialect::Postgres).then(lock)
+    }
+
+    /// A condition that takes the lock of a row's kind and key without waiting, and holds when it could.
+    pub fn try_lock_key(self, kind: &str, key: &str) -> String {
         match self {
-            Dialect::Sqlite => None,
-            Dialect::Postgres => Some(
-                "SELECT kind, queue_key FROM wanted WHERE \
-                 pg_try_advisory_xact_lock(hashtextextended(wanted.kind || '/' || wanted.queue_key, 0))",
-            ),
+            Dialect::Sqlite => "true".to_owned(),
+            Dialect::Postgres => format!("pg_try_advisory_xact_lock({})", lock_of(kind, key)),
         }
     }
 
@@ -392,6 +399,11 @@ impl Dialect {
             Dialect::Postgres => Some("FOR NO KEY UPDATE"),
         }
     }
+}
+
+/// The number PostgreSQL knows the lock of a kind and key by.
+fn lock_of(kind: &str, key: &str) -> String {
+    format!("hashtextextended({kind} || '/' || {key}, 0)")
 }
 
 /// Makes a directory, when it is missing, that its owner alone can look into: databases hold password hashes.

@@ -208,7 +208,7 @@ pub(super) async fn lock_keys(tx: &mut WriteTx, keys: &BTreeSet<(Kind, String)>)
         let locked = try_keys(tx, keys).await?;
         return if locked.len() == keys.len() { Ok(()) } else { Err(Error::unavailable(WOULD_WAIT)) };
     }
-    asked(key_rows(keys).query(tx.connection(), dialect, "wanted", lock)).await.map(drop)
+    asked(key_rows(keys).query(tx.connection(), dialect, "wanted", &lock)).await.map(drop)
 }
 
 /// Takes those of these locks that can be had at once; answers with the keys that are locked.
@@ -216,7 +216,7 @@ pub(super) async fn try_keys(tx: &mut WriteTx, keys: &BTreeSet<(Kind, String)>) 
     let dialect = tx.dialect();
     let Some(lock) = dialect.try_lock_keys().filter(|_| !keys.is_empty()) else { return Ok(keys.clone()) };
     tx.take_keys();
-    let rows = asked(key_rows(keys).query(tx.connection(), dialect, "wanted", lock)).await?;
+    let rows = asked(key_rows(keys).query(tx.connection(), dialect, "wanted", &lock)).await?;
     rows.iter().map(|row| read_key(row, tx.kinds())).collect()
 }
 

@@ -103,8 +103,6 @@ async fn insert_unique(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<(), DbErr>
             }
         }
     }
-    // In one order, so that two hubs that enqueue the same keys never wait for each other.
-    first.sort_by(|one, other| (one.kind, &one.unique_key).cmp(&(other.kind, &other.unique_key)));
     let mut left = add_unique(tx, first).await?;
     for pause in PAUSES {
         left = merge(tx, left).await?;
@@ -129,14 +127,20 @@ async fn insert_unique(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<(), DbErr>
 }
 
 /// Adds those of these jobs under whose unique keys no other waits; answers with the rest.
+///
+/// An insert would wait for another transaction that is adding the key or claims the job that waits under it, and that
+/// one may wait for this one in turn. So whoever adds a key has its lock, a key whose lock is taken is left for later,
+/// and what waits is not touched.
 async fn add_unique(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<Vec<NewJob>, DbErr> {
     if jobs.is_empty() {
         return Ok(jobs);
     }
     let query = format!(
-        "INSERT INTO jobs ({columns}) SELECT {columns} FROM new_job WHERE true ON CONFLICT (kind, unique_key) \
-         WHERE unique_key IS NOT NULL AND state <> 'running' DO NOTHING RETURNING id",
-        columns = COLUMNS.join(", ")
+        "INSERT INTO jobs ({columns}) SELECT {columns} FROM new_job WHERE {is_mine} AND {waiting} IS NULL \
+         ON CONFLICT (kind, unique_key) WHERE unique_key IS NOT NULL AND state <> 'running' DO NOTHING RETURNING id",
+        columns = COLUMNS.join(", "),
+        is_mine = tx.dialect().try_lock_key("new_job.kind", &format!("'{UNIQUE}' || new_job.unique_key")),
+        waiting = waiting_under("new_job"),
     );
     let rows = rows(tx, &jobs);
     let dialect = tx.dialect();
@@ -148,10 +152,21 @@ async fn add_unique(tx: &mut WriteTx, jobs: Vec<NewJob>) -> Result<Vec<NewJob>, 
     Ok(rest)
 }
 
-/// Names the job that waits under the unique key of each of the rows `merged`.
-const WAITING: &str = "SELECT (SELECT found.id FROM jobs AS found WHERE found.kind = merged.kind \
-                       AND found.unique_key = merged.unique_key AND found.unique_key IS NOT NULL \
-                       AND found.state <> 'running') FROM merged";
+/// Names the lock of a unique key among those of keys: whoever puts a job under it has that until COMMIT.
+const UNIQUE: &str = "unique#";
+
+/// The locks under which jobs that run may wait again under their unique keys.
+fn unique_locks<'a>(jobs: impl Iterator<Item = &'a Job>) -> impl Iterator<Item = (Kind, String)> {
+    jobs.filter_map(|job| Some((job.kind, format!("{UNIQUE}{}", job.unique_key.as_ref()?))))
+}
+
+/// Names the job that waits under the unique key of each of `rows`.
+fn waiting_under(rows: &str) -> String {
+    format!(
+        "(SELECT found.id FROM jobs AS found WHERE found.kind = {rows}.kind AND found.unique_key = {rows}.unique_key \
+         AND found.unique_key IS NOT NULL AND found.state <> 'running')"
+    )
+}
 
 /// Asks for the jobs that wait under the unique keys of these: so that PostgreSQL looks each up by its id, whatever plan
 /// it keeps.
@@ -161,7 +176,8 @@ async fn waiting(
     hold: &str,
 ) -> Result<HashMap<(String, String), (Uuid, i32)>, DbErr> {
     let dialect = tx.dialect();
-    let them = [format!("IN ({WAITING})"), format!("= ANY (ARRAY({WAITING}))")];
+    let waiting = format!("SELECT {} FROM merged", waiting_under("merged"));
+    let them = [format!("IN ({waiting})"), format!("= ANY (ARRAY({waiting}))")];
     let them = dialect.pick(&them);
     let find = format!("SELECT id, kind, unique_key, priority FROM jobs WHERE id {them} AND state <> 'running' {hold}");
     let mut rows = Rows::new(&["kind", "unique_key"], jobs.len());

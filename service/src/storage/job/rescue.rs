@@ -10,7 +10,7 @@ use super::super::rows::Rows;
 use super::super::{WriteTx, asked};
 use super::claim::{lock_keys, read_key, try_keys};
 use super::settle::{Finished, Settled, Settlement, error_of, insert_finished, merge_into_waiting, retry};
-use super::{JOB, MOVED, count_moves, read_jobs, read_kinds, tell, tell_jobs, tell_moved};
+use super::{JOB, MOVED, count_moves, read_jobs, read_kinds, tell, tell_jobs, tell_moved, unique_locks};
 use crate::model::job::{EventStatus, Fate, Job, JobState, Kind};
 use crate::model::transition::{JobStep, Transition};
 use crate::model::{Instant, Result};
@@ -54,10 +54,12 @@ pub struct Rescued {
 pub async fn rescue(tx: &mut WriteTx, orphans: &Orphans) -> Result<Rescued> {
     let mut orphans = find_orphans(tx, orphans).await?;
     // The rows are held by now, so nothing more is waited for; those of keys that another hub is at come next time.
-    let limited = limited_keys(&orphans);
-    let locked = try_keys(tx, &limited).await?;
+    let wanted: BTreeSet<(Kind, String)> =
+        limited_keys(&orphans).into_iter().chain(unique_locks(orphans.iter())).collect();
+    let locked = try_keys(tx, &wanted).await?;
     let key = |job: &Job| (job.kind, job.key.clone());
-    orphans.retain(|job| !limited.contains(&key(job)) || locked.contains(&key(job)));
+    let is_mine = |key| !wanted.contains(&key) || locked.contains(&key);
+    orphans.retain(|job| is_mine(key(job)) && unique_locks([job].into_iter()).all(is_mine));
     let mut rescued = Rescued::default();
     let mut again = Vec::with_capacity(orphans.len());
     let mut keys: HashSet<(Kind, String)> = HashSet::new();
@@ -152,7 +154,7 @@ pub async fn put_back(tx: &mut WriteTx, settlement: &Settlement, now: Instant) -
     let job = &settlement.job;
     let error = error_of(&settlement.outcome).unwrap_or_default();
     let key = limited_keys([job]);
-    lock_keys(tx, &key).await?;
+    lock_keys(tx, &key.iter().cloned().chain(unique_locks([job].into_iter())).collect()).await?;
     if job.is_last_try() {
         let (attempts, state) = (job.attempts + 1, JobState::Dead);
         let finished = Finished { job, state, attempts, error: Some(error), started_at: None };

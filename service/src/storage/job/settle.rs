@@ -54,9 +54,10 @@ pub enum Settled {
 pub async fn settle(tx: &mut WriteTx, settlements: &[&Settlement], keep: Keep, now: Instant) -> Result<Vec<Settled>> {
     let limited = settlements.iter().filter(|one| one.job.kind.rule().per_key.is_some());
     let freed: BTreeSet<(Kind, String)> = limited.map(|one| (one.job.kind, one.job.key.clone())).collect();
-    // Before anything is written: who waits here has nothing yet that others could wait for.
-    super::lock_keys(tx, &freed).await?;
     let is_over = |one: &&&Settlement| matches!(fate(one), JobState::Done | JobState::Dead);
+    let again = settlements.iter().filter(|one| !is_over(one)).map(|one| &one.job);
+    // Before anything is written: who waits here has nothing yet that others could wait for.
+    super::lock_keys(tx, &freed.iter().cloned().chain(super::unique_locks(again)).collect()).await?;
     let over: Vec<&Settlement> = settlements.iter().filter(is_over).copied().collect();
     let ended = end(tx, &over).await?;
     let over: Vec<&Settlement> = over.into_iter().filter(|one| ended.contains(&one.job.id)).collect();
