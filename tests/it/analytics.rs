@@ -16,6 +16,16 @@ fn lonely() -> Setup {
     Setup::default().set("CREATORUP_API_URL", "http://127.0.0.1:9").set("MAX_SYNC_RETRIES", "0")
 }
 
+/// Starts a hub and waits for the sweep that every hub with a CreatorUp begins with: a late one would push anew what has
+/// failed by then.
+async fn swept(setup: Setup) -> TestHub {
+    let hub = setup.start().await;
+    let begun = "SELECT COUNT(*) FROM schedules WHERE name = 'user_sweep'";
+    eventually("the first sweep has begun", async || hub.database.count(begun).await == 1).await;
+    settled(&hub.database).await;
+    hub
+}
+
 /// A new token of the first administrator: the test's clock may have outlived the last one.
 async fn token(hub: &TestHub) -> String {
     let login = serde_json::json!({ "email": ADMIN_EMAIL, "password": ADMIN_PASSWORD });

@@ -6,12 +6,12 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 use upbridge_client::v1;
 
-use super::{lonely, post, settled};
+use super::{lonely, post, settled, swept};
 use crate::harness::{Setup, TestDatabase, TestHub, eventually, fault, record, usage};
 
 /// A hub with events, webhooks, receipts, sessions and an alert, all of noon.
 async fn busy(setup: Setup) -> TestHub {
-    let hub = setup.start().await;
+    let hub = swept(setup).await;
     let member = hub.subscriber(3).await;
     member.client.usage().record_usage(record(usage("batch"))).await.unwrap();
     settled(&hub.database).await;

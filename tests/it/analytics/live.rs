@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use upbridge_client::{Code, v1};
 
-use super::{lonely, tally, token};
+use super::{lonely, swept, tally, token};
 use crate::harness::{Setup, TestHub, fault, record, refusal, usage};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -80,7 +80,7 @@ fn is_of<'a>(user_id: &'a str, status: &'a str) -> impl Fn(&Value) -> bool + 'a 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_is_streamed_and_goes_on_where_it_was_left() {
-    let hub = lonely().start().await;
+    let hub = swept(lonely()).await;
     hub.member().await;
     super::settled(&hub.database).await;
     let token = token(&hub).await;

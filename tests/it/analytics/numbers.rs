@@ -5,12 +5,12 @@ use reqwest::Client as Http;
 use serde_json::{Value, json};
 use upbridge_client::{Code, v1};
 
-use super::{get, lonely, settled, token};
+use super::{get, lonely, settled, swept, token};
 use crate::harness::{HubProcess, Peer, Setup, TestHub, eventually, fault, json, keyed, record, refusal, usage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_block_says_what_the_tables_say() {
-    let hub = lonely().start().await;
+    let hub = swept(lonely()).await;
     let members = [hub.subscriber(3).await, hub.subscriber(3).await, hub.member().await];
     for name in ["one", "two", "three"] {
         members[0].client.usage().record_usage(record(usage(name))).await.unwrap();
@@ -96,7 +96,7 @@ async fn nothing_of_nothing_has_no_rate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_period_counts_what_lies_in_it_and_nothing_older() {
-    let hub = lonely().start().await;
+    let hub = swept(lonely()).await;
     let member = hub.subscriber(3).await;
     member.client.usage().record_usage(record(usage("old"))).await.unwrap();
     settled(&hub.database).await;
@@ -179,7 +179,7 @@ async fn usage_moves_with_its_amendment_and_goes_with_its_user() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_users_numbers_are_theirs_alone() {
-    let hub = lonely().start().await;
+    let hub = swept(lonely()).await;
     let (member, other) = (hub.subscriber(3).await, hub.subscriber(3).await);
     member.client.usage().record_usage(record(usage("mine"))).await.unwrap();
     other.client.usage().record_usage(record(usage("theirs"))).await.unwrap();
@@ -205,7 +205,7 @@ async fn a_users_numbers_are_theirs_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_events_are_listed_with_their_errors_page_by_page() {
-    let hub = lonely().start().await;
+    let hub = swept(lonely()).await;
     let member = hub.subscriber(3).await;
     hub.subscriber(3).await;
     member.client.usage().record_usage(record(usage("batch"))).await.unwrap();

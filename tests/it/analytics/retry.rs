@@ -3,12 +3,12 @@
 use serde_json::json;
 use upbridge_client::v1;
 
-use super::{get, lonely, post, settled};
+use super::{get, lonely, post, settled, swept};
 use crate::harness::{SERVICE_KEY, TestHub, eventually, fault};
 
 /// A hub with failed events of two users, whose pushes are paused from here on.
 async fn failed() -> (TestHub, i64, crate::harness::Member) {
-    let hub = lonely().start().await;
+    let hub = swept(lonely()).await;
     let member = hub.subscriber(3).await;
     hub.subscriber(3).await;
     settled(&hub.database).await;
@@ -90,7 +90,7 @@ async fn a_retry_is_of_one_type_of_one_user_and_of_so_many() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_says_nothing_of_what_was_to_be_done_stays_failed() {
-    let hub = lonely().start().await;
+    let hub = swept(lonely()).await;
     let member = hub.member().await;
     settled(&hub.database).await;
     hub.database.execute("DELETE FROM finished_jobs").await;
