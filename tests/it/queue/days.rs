@@ -10,7 +10,7 @@ use sea_orm::{ConnectionTrait, Database};
 use upbridge_server::model::job::{JobKind, Outcome};
 use uuid::Uuid;
 
-use super::shop::{Shop, options};
+use super::shop::{Shop, beating};
 use crate::harness::eventually;
 
 /// Enqueues one job after the other until told to stop; answers with those that were acknowledged.
@@ -38,7 +38,7 @@ fn produce(shop: &Arc<Shop>, over: &Arc<AtomicBool>) -> tokio::task::JoinHandle<
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_cut_off_under_load_loses_no_job_and_the_worker_goes_on() {
     let shop = Arc::new(Shop::open().await);
-    let worker = shop.worker(options(), |_| async { Outcome::Done(None) }.boxed());
+    let worker = shop.worker(beating(), |_| async { Outcome::Done(None) }.boxed());
     let over = Arc::new(AtomicBool::new(false));
     let producers: Vec<_> = (0..4).map(|_| produce(&shop, &over)).collect();
     for round in 1..=3 {

@@ -13,7 +13,7 @@ use upbridge_server::model::job::{JobKind, NewJob, Outcome};
 use upbridge_server::queue::Options;
 use upbridge_server::storage;
 
-use super::shop::{Shop, options};
+use super::shop::{Shop, beating, options};
 use crate::harness::{TestDatabase, eventually};
 
 /// A worker that fails whatever says so, and does the rest.
@@ -76,7 +76,7 @@ async fn an_end_that_cannot_be_written_at_all_leaves_the_job_to_the_next_heartbe
     curse(&shop.database, "finished_jobs", "cursed").await;
     // What was rescued runs until the curse is lifted, so that no rescue too many comes before that.
     let lifted = Arc::new(Semaphore::new(0));
-    let worker = shop.worker(options(), {
+    let worker = shop.worker(beating(), {
         let lifted = lifted.clone();
         move |job| {
             let lifted = lifted.clone();
@@ -111,7 +111,7 @@ async fn poison_that_cannot_be_set_aside_keeps_no_other_orphan_from_being_rescue
     let gone = "UPDATE jobs SET state = 'running', lease = 1, rescues = CASE queue_key WHEN 'cursed' THEN 3 ELSE 0 END";
     shop.database.execute(gone).await;
     shop.database.execute("UPDATE tallies SET label = 'probe.running' WHERE label = 'probe.ready'").await;
-    let worker = shop.worker(options(), work);
+    let worker = shop.worker(beating(), work);
     shop.becomes("done", 2).await;
     assert_eq!(worker.runs(), 2);
     lift(&shop.database, "finished_jobs").await;
@@ -142,7 +142,7 @@ async fn a_handler_whose_job_another_hub_called_off_is_stopped_by_the_next_heart
     let shop = Shop::open().await;
     let other = shop.beside().await;
     let gate = Arc::new(Semaphore::new(0));
-    let slow = Options { concurrency: 2, ..options() };
+    let slow = Options { concurrency: 2, ..beating() };
     let worker = shop.worker(slow, {
         let gate = gate.clone();
         move |_| {
@@ -177,7 +177,7 @@ async fn a_handler_whose_job_another_hub_called_off_is_stopped_by_the_next_heart
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_whose_answer_was_lost_is_let_go_by_the_worker_that_made_it() {
     let shop = Shop::open().await;
-    let worker = shop.worker(options(), work);
+    let worker = shop.worker(beating(), work);
     shop.add_probes("first", 1).await;
     shop.becomes("done", 1).await;
     // As if it had been claimed for this worker, and the worker had not heard so.

@@ -87,11 +87,16 @@ pub fn options() -> Options {
         concurrency: 5,
         keep: Keep { done: 100, failed: 50 },
         // Three of them without a word are a death: longer than a busy machine holds its breath.
-        heartbeat: Duration::from_millis(500),
+        heartbeat: Duration::from_secs(10),
         poll: Duration::from_millis(50),
         backoff: Backoff::default(),
         drain: Duration::from_millis(200),
     }
+}
+
+/// The same for what a heartbeat does.
+pub fn beating() -> Options {
+    Options { heartbeat: Duration::from_millis(500), ..options() }
 }
 
 impl Shop {

@@ -11,7 +11,7 @@ use upbridge_server::model::Error;
 use upbridge_server::model::job::{JobKind, NewJob, Outcome};
 use upbridge_server::storage;
 
-use super::shop::{Shop, options};
+use super::shop::{Shop, beating, options};
 use crate::harness::eventually;
 
 /// A handler that does nothing but succeed.
@@ -229,7 +229,7 @@ async fn the_jobs_of_a_dead_worker_are_rescued_and_poison_is_set_aside() {
     let (shop, gate) = (Shop::open().await, gate());
     shop.add_probes("a", 1).await;
     for rescues in 0..=3 {
-        let worker = shop.worker(options(), {
+        let worker = shop.worker(beating(), {
             let gate = gate.clone();
             move |_| through(&gate)
         });
@@ -237,7 +237,7 @@ async fn the_jobs_of_a_dead_worker_are_rescued_and_poison_is_set_aside() {
         assert_eq!(worker.diary.runs.lock().unwrap()[0].rescues, rescues);
         worker.crash();
     }
-    let worker = shop.worker(options(), |_| done());
+    let worker = shop.worker(beating(), |_| done());
     shop.becomes("dead", 1).await;
     assert_eq!(worker.runs(), 0);
     assert_eq!(worker.diary.deaths.lock().unwrap().len(), 1);
@@ -247,7 +247,7 @@ async fn the_jobs_of_a_dead_worker_are_rescued_and_poison_is_set_aside() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_taken_for_dead_gives_up_its_jobs_and_starts_anew() {
     let (shop, gate) = (Shop::open().await, gate());
-    let worker = shop.worker(options(), {
+    let worker = shop.worker(beating(), {
         let gate = gate.clone();
         move |job| if job.lease == 1 { through(&gate) } else { done() }
     });
