@@ -94,17 +94,26 @@ pub fn sign(command: &Sign, now: i64) -> anyhow::Result<String> {
         Some(url) => url.clone(),
         None => format!("{}{}", config::own_url()?, path(&body)),
     };
-    let mut out = format!("{signature}\ncurl -sS -X POST {}", quoted(&url));
+    let (source, data) = match is_inside {
+        true => spoken(&String::from_utf8(body).context("a body that is not UTF-8 cannot stand in a command")?),
+        false => (String::new(), format!("--data-binary {}", quoted(&format!("@{}", command.file.display())))),
+    };
+    let mut out = format!("{signature}\n{source}curl -sS -X POST {}", quoted(&url));
     for (name, value) in headers {
         write!(out, " -H {}", quoted(&format!("{name}: {value}")))?;
     }
-    if is_inside {
-        let body = String::from_utf8(body).context("a body that is not UTF-8 cannot stand in a command")?;
-        write!(out, " --data-raw {}", quoted(&body))?;
-    } else {
-        write!(out, " --data-binary {}", quoted(&format!("@{}", command.file.display())))?;
-    }
+    write!(out, " {data}")?;
     Ok(out)
+}
+
+/// A body that is in no file, for a command of one line, whatever lines the body has: what goes before curl, and how curl
+/// takes it.
+fn spoken(body: &str) -> (String, String) {
+    if !body.contains(['\n', '\r']) {
+        return (String::new(), format!("--data-raw {}", quoted(body)));
+    }
+    let escaped = body.replace('\\', r"\\").replace('\n', r"\n").replace('\r', r"\r");
+    (format!("printf %b {} | ", quoted(&escaped)), "--data-binary @-".to_owned())
 }
 
 fn secret(command: &Sign) -> anyhow::Result<String> {

@@ -91,6 +91,7 @@ async fn every_form_that_is_printed_is_taken() {
         let url = hub.url("/api/v1/creatorup/webhook/usage-update");
         let (signature, curl) = sign(directory, &["body.json", "--form", form, "--url", &url]);
         assert!(curl.contains(&signature), "{curl}");
+        assert_eq!(curl.lines().count(), 1, "a line is a line, whatever the body has: {curl}");
         let answer = run(directory, &curl);
         assert_eq!(answer["data"]["duplicate"], false, "{form}: {answer}");
         eventually("it is in the ledger", async || total(&member.client, "2024-01").await == at as i64 + 1).await;
