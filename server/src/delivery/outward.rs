@@ -82,6 +82,7 @@ mod tests {
             ("2130706434.", Ok("127.0.0.2")),
             ("167772161", Err(NotCallable::Blocked)),
             ("::1", Err(NotCallable::Blocked)),
+            ("Localhost", Ok("localhost")),
             ("::ffff:a00:1", Err(NotCallable::Blocked)),
             ("", Err(NotCallable::MalformedHost)),
             ("mail.example.com:25", Err(NotCallable::MalformedHost)),

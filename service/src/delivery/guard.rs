@@ -146,6 +146,10 @@ impl Guard {
         let host = url.host_str().unwrap_or_default();
         match host.trim_start_matches('[').trim_end_matches(']').parse() {
             Ok(address) => self.permits(address),
+            // What every system takes for this machine; no resolver need be asked.
+            Err(_name) if is_this_machine(host) => {
+                self.permits(Ipv4Addr::LOCALHOST.into()) || self.permits(Ipv6Addr::LOCALHOST.into())
+            }
             Err(_name) => !host.is_empty(),
         }
     }
@@ -156,6 +160,12 @@ impl Guard {
         let lists = |address| self.allowed.contains(meant(address)) || self.allowed.contains(address);
         host.parse().is_ok_and(lists)
     }
+}
+
+/// Whether a name is this machine's wherever it is asked for.
+fn is_this_machine(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// The address that is reached through another: IPv4 in IPv6 as sockets and NAT64 write it.
@@ -330,10 +340,18 @@ mod tests {
             "http://①②⑦.⓪.⓪.①/",
             "http://169.254.169.254/latest/meta-data",
             "https://user@10.0.0.1:8443/x",
+            "http://localhost/",
+            "https://LOCALHOST.:8443/x",
+            "http://hub.localhost/",
         ] {
             assert!(!guard.permits_url(&inside.parse().unwrap()), "{inside}");
         }
-        for outside in ["https://1.1.1.1/", "https://[2606:4700:4700::1111]/", "https://api.creatorup.com/"] {
+        for outside in [
+            "https://1.1.1.1/",
+            "https://[2606:4700:4700::1111]/",
+            "https://api.creatorup.com/",
+            "https://localhost.example/",
+        ] {
             assert!(guard.permits_url(&outside.parse().unwrap()), "{outside}");
         }
     }
@@ -347,6 +365,7 @@ mod tests {
         for beside in ["10.2.0.1", "127.0.0.2", "fd00:2::1", "::1", "2002:a01:203::1"] {
             assert!(!permits(&guard, beside), "{beside}");
         }
+        assert!(guard.permits_url(&"http://localhost:3000/".parse().unwrap()));
         assert_eq!(Networks::parse(""), Some(Networks::default()));
         for bad in ["10.0.0.0/33", "localhost", "10.0.0", "10.0.0.0/8;127.0.0.1"] {
             assert_eq!(Networks::parse(bad), None, "{bad}");
