@@ -185,7 +185,9 @@ fn failed_test(seen: &Evidence<'_>) -> Option<String> {
     let test = seen.last_test.filter(|test| is_failure(test, None))?;
     let label = test.class.map_or("Unknown error", failure_label);
     let message = test.message.trim_end_matches('.');
-    Some(format!("🟠 The last test failed, {} ({label}): {message}.", time(test.at)))
+    // What a test says begins with it.
+    let kind = if message.starts_with(label) { String::new() } else { format!(" ({label})") };
+    Some(format!("🟠 The last test failed, {}{kind}: {message}.", time(test.at)))
 }
 
 fn rising(seen: &Evidence<'_>) -> Option<String> {

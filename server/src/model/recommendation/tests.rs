@@ -135,6 +135,9 @@ fn a_failed_test_is_said_with_its_class_and_message() {
     let mut scene = Scene::well();
     scene.last_test = Some(test(LogStatus::Failed, Some(FailureClass::Timeout), TimeDelta::hours(1)));
     assert_eq!(scene.said(), ["🟠 The last test failed, 2026-02-21 14:30 UTC (Timeout error): Provider says no."]);
+    // What the hub's own tests say begins with the class.
+    scene.last_test.as_mut().unwrap().message = "Timeout error: nobody answered.".to_owned();
+    assert_eq!(scene.said(), ["🟠 The last test failed, 2026-02-21 14:30 UTC: Timeout error: nobody answered."]);
 }
 
 #[test]
