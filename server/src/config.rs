@@ -5,6 +5,7 @@
 
 mod client;
 mod creatorup;
+mod devops;
 mod hook;
 mod retention;
 
@@ -20,6 +21,7 @@ use upbridge_service::serve::Tls;
 
 use crate::delivery::{BaseUrl, Guard};
 
+use crate::domain::devops::DevopsModule;
 use crate::domain::hook::HookRules;
 use crate::domain::limit::{LimitRules, Quota};
 use crate::domain::webhook::WebhookRules;
@@ -106,6 +108,8 @@ pub struct Config {
     pub public_url: PublicUrl,
     /// `WEBHOOK_CONCURRENCY`, `WEBHOOK_ENDPOINT_CONCURRENCY`, `WEBHOOK_TIMEOUT`, `WEBHOOK_DISABLE_AFTER`
     pub hooks: hook::Hooks,
+    /// `DEVOPS_MODULE_URL`, `DEVOPS_WEBHOOK_SECRET`; `None` without an address: then nothing is made for it.
+    pub devops: Option<devops::Devops>,
     /// `WEBHOOK_SECRET`
     pub webhook_secret: Secret,
     /// `ENCRYPTION_KEY` and `ENCRYPTION_KEY_PREVIOUS`
@@ -222,6 +226,7 @@ impl Config {
             cleanup: retention::read(&mut reader),
             public_url,
             hooks,
+            devops: devops::read(&mut reader, production),
             webhook_secret,
             sealer,
             webhooks,
@@ -260,12 +265,14 @@ impl Config {
         self.queue
     }
 
-    /// What the domain is configured with, whom it tells about users, who asks providers, and what sends webhooks.
+    /// What the domain is configured with, whom it tells about users, who asks providers, what sends webhooks, and who
+    /// tells the DevOps module.
     pub fn rules(
         &self,
         creatorup: Option<Arc<dyn CreatorUp>>,
         providers: Arc<dyn Providers>,
         sender: Arc<dyn HookSender>,
+        devops: Option<DevopsModule>,
     ) -> Rules {
         Rules {
             keys: Keys {
@@ -281,6 +288,7 @@ impl Config {
             sync_batch_size: self.creatorup.sync_batch_size,
             webhooks: self.webhooks.clone(),
             sealer: self.sealer.clone(),
+            devops,
             providers,
             hooks: HookRules {
                 sender,

@@ -43,6 +43,7 @@ use crate::checkup::Checkup;
 use crate::config::Config;
 use crate::delivery::{CreatorUpApi, Guard, HookApi, ProviderApis};
 use crate::domain::Hub;
+use crate::domain::devops::DevopsModule;
 use crate::front::Front;
 use crate::model::Clock;
 use crate::model::creatorup::CreatorUp;
@@ -67,12 +68,22 @@ pub static API: http::Api = http::Api {
 pub async fn open(config: &Config, clock: Arc<dyn Clock>, stop: CancellationToken) -> anyhow::Result<Hub> {
     let store = Arc::new(storage::open(&config.store_options(), stop).await.map_err(explained)?);
     let creatorup = connect(config, clock.clone())?;
+    let devops = reach_devops(config, clock.clone())?;
     let guard = Guard::new(config.creatorup.allowed_networks.clone());
     let providers = ProviderApis::new(guard.clone(), config.test_deadlines);
     let providers = providers.map_err(|error| anyhow::anyhow!("providers cannot be called: {error}"))?;
     let sender = HookApi::new(guard, config.hooks.timeout, clock.clone());
     let sender = sender.map_err(|error| anyhow::anyhow!("webhooks cannot be sent: {error}"))?;
-    Ok(Hub::new(store, clock, config.rules(creatorup, Arc::new(providers), Arc::new(sender))))
+    Ok(Hub::new(store, clock, config.rules(creatorup, Arc::new(providers), Arc::new(sender), devops)))
+}
+
+/// The DevOps module, where one is configured.
+fn reach_devops(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Option<DevopsModule>> {
+    let Some(devops) = &config.devops else { return Ok(None) };
+    let sender = HookApi::configured(config.hooks.timeout, clock);
+    let sender = sender.map_err(|error| anyhow::anyhow!("DEVOPS_MODULE_URL cannot be called: {error}"))?;
+    let (url, secret) = (devops.url.to_string(), devops.secret.clone());
+    Ok(Some(DevopsModule { url, secret, sender: Arc::new(sender) }))
 }
 
 /// CreatorUp, where one is configured.

@@ -13,6 +13,7 @@ mod analytics;
 mod bad_input;
 mod contract;
 mod crash;
+mod devops;
 mod faces;
 mod hostile;
 mod integrations;

@@ -23,6 +23,7 @@ const LONGEST: usize = 2000;
 
 /// Sends what webhooks are told.
 pub struct HookApi {
+    trust: Trust,
     outbound: Outbound,
     clock: Arc<dyn Clock>,
 }
@@ -34,7 +35,12 @@ impl HookApi {
         timeout: Duration,
         clock: Arc<dyn Clock>,
     ) -> Result<HookApi, Box<dyn Error + Send + Sync>> {
-        Ok(HookApi { outbound: Outbound::new(guard, timeout)?, clock })
+        Ok(HookApi { trust: Trust::Guarded, outbound: Outbound::new(guard, timeout)?, clock })
+    }
+
+    /// The same, for an address that the operator has configured: wherever it leads is meant.
+    pub fn configured(timeout: Duration, clock: Arc<dyn Clock>) -> Result<HookApi, Box<dyn Error + Send + Sync>> {
+        Ok(HookApi { trust: Trust::Configured, ..HookApi::new(Guard::default(), timeout, clock)? })
     }
 
     async fn try_send(&self, post: Post) -> Answer {
@@ -42,7 +48,7 @@ impl HookApi {
         // Saved addresses were read once; one that no longer can be is none to be called.
         let Ok(url) = Url::parse(&post.url) else { return failed(blocked()) };
         let call = Call {
-            trust: Trust::Guarded,
+            trust: self.trust,
             method: Method::POST,
             url,
             headers: headers(&post),
@@ -155,6 +161,7 @@ mod tests {
             ("http://10.1.2.3:8080/x", Ok("http://10.1.2.3:8080/x")),
             ("http://2130706433/", Err(NotCallable::Blocked)),
             ("https://169.254.169.254/latest", Err(NotCallable::Blocked)),
+            ("https://localhost/hook", Err(NotCallable::Blocked)),
             ("http://[::ffff:10.2.0.1]/", Err(NotCallable::Blocked)),
             ("https://user@a.example/", Err(NotCallable::MalformedHook)),
             ("https://a.example/#x", Err(NotCallable::MalformedHook)),

@@ -145,9 +145,9 @@ impl Hub {
         session: Option<Session>,
     ) -> Result<()> {
         let input = (user, hash, subscription, session);
-        let (line, forget) = (self.line(), self.forgetting(input.0.id));
+        let (lines, forget) = ((self.line(), self.devops_line()), self.forgetting(input.0.id));
         self.store
-            .write((input, line, forget), |tx, ((user, hash, subscription, session), line, forget)| {
+            .write((input, lines, forget), |tx, ((user, hash, subscription, session), (line, devops), forget)| {
                 Box::pin(async move {
                     let (email, username) = (Some(user.email.as_str()), user.username.as_deref());
                     if let Some(field) = storage::user::find_taken(tx.reader(), email, username, None).await? {
@@ -155,6 +155,7 @@ impl Hub {
                     }
                     storage::user::insert(tx, user, hash).await?;
                     line.tell(tx, Change::of_user(user, "registered")).await?;
+                    devops.user_created(tx, user);
                     if let Some(subscription) = subscription {
                         storage::subscription::insert(tx, subscription).await?;
                         line.tell(tx, Change::of_subscription(subscription, "subscribed")).await?;

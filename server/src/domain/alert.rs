@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Hub;
 use super::analytics::{RATED, rates};
+use super::devops::DevopsLine;
 use crate::model::alert::{Alert, AlertCode, Readings, Verdict, judge, of_database};
 use crate::model::analytics::{Checkup, Reachability, Sizes};
 use crate::model::job::JobKind;
@@ -122,7 +123,7 @@ impl Hub {
         if unwritten.is_empty() && changes(&verdicts, &open, now).is_empty() {
             return Ok(open);
         }
-        let input = (unwritten.clone(), readings(checkup), now);
+        let input = (unwritten.clone(), readings(checkup), now, self.devops_line());
         let made = self.store.write(input, |tx, input| Box::pin(async move { write(tx, input).await })).await?;
         unwritten.clear();
         made.iter().for_each(tell);
@@ -193,15 +194,18 @@ fn without_database(checkup: Checkup, error: &Error, unwritten: &mut Vec<Alert>,
 ///
 /// What the database tells is read again under the hold: what another hub read before and writes now is never older than
 /// what this one wrote, so hubs do not open and clear by turns what only one of them still sees.
-async fn write(tx: &mut WriteTx, (unwritten, readings, now): &(Vec<Alert>, Readings, Instant)) -> Result<Vec<Alert>> {
+async fn write(
+    tx: &mut WriteTx,
+    (unwritten, readings, now, devops): &(Vec<Alert>, Readings, Instant, DevopsLine),
+) -> Result<Vec<Alert>> {
     alert::hold(tx, &AlertCode::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>()).await?;
     for alert in unwritten {
         let until = alert.cleared_at.unwrap_or(*now);
         if !alert::overlaps(tx, &alert.code, alert.opened_at, until).await? {
-            alert::insert(tx, &Alert { updated_at: *now, ..alert.clone() }).await?;
+            open_alert(tx, &Alert { updated_at: *now, cleared_at: None, ..alert.clone() }, *devops).await?;
         }
         if let Some(cleared_at) = alert.cleared_at {
-            alert::clear(tx, &alert.code, cleared_at, *now).await?;
+            clear_alert(tx, &alert.code, cleared_at, *now, *devops).await?;
         }
     }
     let mut verdicts = judge(&read_again(tx, readings, *now).await?);
@@ -210,11 +214,31 @@ async fn write(tx: &mut WriteTx, (unwritten, readings, now): &(Vec<Alert>, Readi
     let made = changes(&verdicts, &open, *now);
     for change in &made {
         match change.cleared_at {
-            None => alert::insert(tx, change).await.map(drop)?,
-            Some(cleared_at) => alert::clear(tx, &change.code, cleared_at, *now).await.map(drop)?,
+            None => open_alert(tx, change, *devops).await?,
+            Some(cleared_at) => clear_alert(tx, &change.code, cleared_at, *now, *devops).await?,
         }
     }
     Ok(made)
+}
+
+async fn open_alert(tx: &mut WriteTx, alert: &Alert, devops: DevopsLine) -> Result<()> {
+    if alert::insert(tx, alert).await? {
+        devops.alert(tx, alert);
+    }
+    Ok(())
+}
+
+async fn clear_alert(
+    tx: &mut WriteTx,
+    code: &str,
+    cleared_at: Instant,
+    now: Instant,
+    devops: DevopsLine,
+) -> Result<()> {
+    if let Some(alert) = alert::clear(tx, code, cleared_at, now).await? {
+        devops.alert(tx, &alert);
+    }
+    Ok(())
 }
 
 async fn read_again(tx: &WriteTx, readings: &Readings, now: Instant) -> Result<Readings> {

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use self::intake::{Arrival, ArrivalBatch, Refusal, RefusalBatch};
 use super::cache::Cache;
+use super::devops::DevopsLine;
 use super::integration::{complain, unseal};
 use super::limit::{FairSampler, Sampler};
 use super::{Hub, STALENESS};
@@ -64,10 +65,10 @@ pub(super) struct Callbacks {
 }
 
 impl Callbacks {
-    pub(super) fn new(store: &Store, public_url: PublicUrl) -> Callbacks {
+    pub(super) fn new(store: &Store, public_url: PublicUrl, devops: DevopsLine) -> Callbacks {
         Callbacks {
             public_url,
-            arrivals: store.lane(ArrivalBatch),
+            arrivals: store.lane(ArrivalBatch { devops }),
             refusals: store.lane(RefusalBatch),
             unproved: FairSampler::new(UNPROVED_LOGGED, UNPROVED_LOGGED_OF_ONE, Duration::from_secs(60)),
             proved: Sampler::new(PROVED_LOGGED, Duration::from_secs(60)),

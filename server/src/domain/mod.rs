@@ -10,6 +10,7 @@ mod cache;
 pub mod callback;
 pub mod cleanup;
 pub mod connection;
+pub mod devops;
 pub mod hook;
 pub mod housekeeping;
 pub mod integration;
@@ -95,6 +96,8 @@ pub struct Rules {
     pub public_url: PublicUrl,
     /// How webhooks are told.
     pub hooks: hook::HookRules,
+    /// The DevOps module; without one nobody is told.
+    pub devops: Option<devops::DevopsModule>,
 }
 
 /// The hub's domain: everything a door can ask for.
@@ -121,6 +124,7 @@ pub struct Hub {
     addresses: Addresses,
     providers: Arc<dyn Providers>,
     hooks: hook::Hooks,
+    devops: Option<devops::DevopsModule>,
 }
 
 /// What is kept at hand between calls; see [`cache`] for when it is forgotten.
@@ -156,11 +160,16 @@ impl Hub {
             usage: store.lane(ledger::UsageBatch { caches: caches.clone() }),
             accesses: store.lane(user_sync::AccessBatch { caches: caches.clone() }),
             webhooks: webhook::Webhooks::new(&store, rules.webhooks),
-            callbacks: callback::Callbacks::new(&store, rules.public_url),
+            callbacks: callback::Callbacks::new(
+                &store,
+                rules.public_url,
+                devops::DevopsLine { is_connected: rules.devops.is_some() },
+            ),
             sealer: rules.sealer,
             addresses: Addresses::new(rules.outward, &rules.provider_hosts),
             providers: rules.providers,
             hooks: hook::Hooks::new(&store, rules.hooks),
+            devops: rules.devops,
             tokens: TokenIssuer::new(rules.keys, rules.token_lifetime),
             passwords: Passwords::new(),
             service_key: rules.service_key,

@@ -22,6 +22,7 @@ impl Handler for Hub {
                 Some(JobKind::Probe) => probe(job).await,
                 Some(JobKind::ConnectionTest) => self.retest(job).await,
                 Some(JobKind::WebhookDelivery) => self.tell_webhook(job).await,
+                Some(JobKind::DevopsNotice) => self.tell_devops(job).await,
                 // The store reads no other kind.
                 None => Outcome::dead("the hub does no such jobs"),
             }
@@ -37,8 +38,15 @@ impl Handler for Hub {
                     self.webhook_job_died(tx, &job.key);
                     Ok(())
                 }
-                // Nobody waits for these; the next one does their work.
-                Some(JobKind::UserSweep | JobKind::Cleanup | JobKind::Probe | JobKind::ConnectionTest) | None => Ok(()),
+                // Nobody waits for these: the next one does their work, or there is nothing that stands and falls with them.
+                Some(
+                    JobKind::UserSweep
+                    | JobKind::Cleanup
+                    | JobKind::Probe
+                    | JobKind::ConnectionTest
+                    | JobKind::DevopsNotice,
+                )
+                | None => Ok(()),
             }
         })
     }

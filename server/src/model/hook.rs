@@ -41,9 +41,14 @@ pub struct IntegrationEvent {
 impl IntegrationEvent {
     /// The body of every try of its deliveries, byte for byte.
     pub fn text(&self) -> String {
-        let at = self.at.to_rfc3339_opts(SecondsFormat::Millis, true);
-        format!(r#"{{"type":{},"timestamp":{},"data":{}}}"#, json!(self.name), json!(at), self.data)
+        text_of(self.name, self.at, &self.data)
     }
+}
+
+/// An event as Standard Webhooks have it: its name, when it happened, and what there is to know.
+pub fn text_of(name: &str, at: Instant, data: &Json) -> String {
+    let at = at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    format!(r#"{{"type":{},"timestamp":{},"data":{data}}}"#, json!(name), json!(at))
 }
 
 /// The event of a provider by its name.

@@ -25,6 +25,8 @@ words! {
         ConnectionTest = "connection_test",
         /// Tells a webhook what waits for it.
         WebhookDelivery = "webhook_delivery",
+        /// Tells the DevOps module what happened.
+        DevopsNotice = "devops_notice",
     }
 }
 
@@ -72,6 +74,8 @@ impl JobKind {
             JobKind::UserSweep | JobKind::Cleanup => rule(40, 600, Some(1)),
             JobKind::Probe => rule(50, 60, None),
             JobKind::ConnectionTest => KindRule { leaves_a_slot: true, ..rule(45, 60, Some(1)) },
+            // One at a time, so that a module that hangs takes one place; as long as the longest call may take.
+            JobKind::DevopsNotice => KindRule { leaves_a_slot: true, ..rule(45, 180, Some(1)) },
             // One at a time per webhook, which takes all that waits for it; how long that goes on is the job's to say.
             JobKind::WebhookDelivery => KindRule { is_apart: true, ..rule(20, 600, Some(1)) },
         }

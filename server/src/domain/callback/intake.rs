@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::domain::devops::DevopsLine;
 use crate::domain::hook;
 use crate::model::callback::Claim;
 use crate::model::hook::IntegrationEvent;
@@ -36,7 +37,10 @@ pub struct Arrival {
 }
 
 /// The lane of callbacks: what was answered is in the ledger, in the logs, and with those who are told.
-pub struct ArrivalBatch;
+pub struct ArrivalBatch {
+    /// Whether the DevOps module is told of payments.
+    pub devops: DevopsLine,
+}
 
 impl Batch for ArrivalBatch {
     type Item = Arrival;
@@ -78,7 +82,7 @@ impl Batch for ArrivalBatch {
                 .filter(|(_, entered)| **entered == Entered::New)
                 .map(|(item, _)| *item)
                 .collect();
-            store(tx, &new).await?;
+            store(tx, &new, self.devops).await?;
             let standing: HashMap<(Uuid, &str), Entered> =
                 entries.iter().map(|entry| (entry.integration_id, entry.key)).zip(entered).collect();
             let answer = |item: &&Arrival| {
@@ -128,12 +132,13 @@ async fn forged(tx: &mut WriteTx, items: &[&Arrival]) -> Result<HashSet<Uuid>> {
     Ok(items.iter().filter(is_forged).map(|item| item.log.id).collect())
 }
 
-async fn store(tx: &mut WriteTx, new: &[&Arrival]) -> Result<()> {
+async fn store(tx: &mut WriteTx, new: &[&Arrival], devops: DevopsLine) -> Result<()> {
     let logs: Vec<NewLog> =
         new.iter().flat_map(|item| [Some(item.log.clone()), item.transaction.clone()]).flatten().collect();
     integration_log::record(tx, &logs).await?;
     stored::log(tx, &new.iter().map(|item| &item.webhook).collect::<Vec<_>>()).await?;
     let events: Vec<IntegrationEvent> = new.iter().filter_map(|item| item.event.clone()).collect();
+    devops.paid(tx, &events);
     let Some(now) = new.iter().map(|item| item.log.at).max() else { return Ok(()) };
     hook::tell(tx, &events, now).await
 }
