@@ -3,7 +3,7 @@
 //! Each list of exceptions names a file and why it is one. A list may only shrink: an entry that is no longer needed
 //! fails like a breach does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A source file: its path from the repository's root, and its text.
@@ -316,4 +316,19 @@ fn the_example_environment_lists_every_variable_that_is_read() {
     let listed: BTreeSet<String> = example.lines().filter_map(assigned).collect();
     let missing: Vec<_> = names.into_iter().filter(|name| !listed.contains(*name)).collect();
     assert!(missing.is_empty(), "not in .env.example: {missing:?}");
+}
+
+#[test]
+fn whoever_deploys_is_told_of_every_secret_that_production_requires() {
+    let production = BTreeMap::from([("UPBRIDGE_ENV".to_owned(), "production".to_owned())]);
+    let unused = Path::new("unused");
+    let problems = upbridge_server::config::Config::read(&production, unused).expect_err("secrets are missing");
+    let required = |problem: &String| problem.strip_suffix(" is required in production").map(str::to_owned);
+    let required: Vec<String> = problems.list().iter().filter_map(required).collect();
+    assert!(required.len() >= 4, "{problems}");
+    for file in ["README.md", "deploy/Dockerfile", "deploy/upbridge.service"] {
+        let text = std::fs::read_to_string(root().join(file)).expect(file);
+        let missing: Vec<_> = required.iter().filter(|name| !text.contains(name.as_str())).collect();
+        assert!(missing.is_empty(), "not in {file}: {missing:?}");
+    }
 }
