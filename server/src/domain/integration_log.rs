@@ -7,7 +7,9 @@
 use uuid::Uuid;
 
 use super::Hub;
-use crate::model::integration_log::{Dates, Days, LogCounts, LogFilter, LogList, LogPage};
+use crate::model::integration_log::dates::Dates;
+use crate::model::integration_log::days::Days;
+use crate::model::integration_log::{LogCounts, LogFilter, LogList, LogPage};
 use crate::model::{Error, Result};
 use crate::storage::{self, integration_count, integration_log};
 

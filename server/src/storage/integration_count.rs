@@ -12,7 +12,8 @@ use super::row::{column, word_of};
 use crate::model::failure::FailureClass;
 use crate::model::integration::{Action, LogStatus};
 use crate::model::integration_health::{Counted, HealthWindow, Requests, Source};
-use crate::model::integration_log::{LogCounts, LogFilter, Pieces};
+use crate::model::integration_log::dates::Pieces;
+use crate::model::integration_log::{LogCounts, LogFilter};
 use crate::model::tally::Span;
 use crate::model::{Error, Result};
 

@@ -6,7 +6,8 @@ use upbridge_proto::v1::*;
 use crate::grpc::{Door, convert, status};
 use crate::model::Result as HubResult;
 use crate::model::integration::{Action, LogStatus};
-use crate::model::integration_log::{Dates, LogEntry, LogFilter, LogList, LogPage};
+use crate::model::integration_log::dates::Dates;
+use crate::model::integration_log::{LogEntry, LogFilter, LogList, LogPage};
 
 pub async fn list(
     door: &Door,
