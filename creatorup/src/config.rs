@@ -228,7 +228,8 @@ mod tests {
             ("TOKEN_GRACE_SECONDS", "-1"),
             ("SYNC_TIMEOUT", "soon"),
         ];
-        let problems = read(&bad, Path::new("unused")).unwrap_err();
+        let data = tempfile::tempdir().unwrap();
+        let problems = read(&bad, data.path()).unwrap_err();
         assert_eq!(problems.list().len(), bad.len(), "{problems}");
         assert!(bad.iter().all(|(name, _)| problems.list().iter().any(|problem| problem.starts_with(name))));
         assert!(!problems.to_string().contains("hunter2"), "{problems}");
