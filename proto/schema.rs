@@ -237,6 +237,8 @@ pub struct Policy {
     pub webhook: Option<String>,
     /// Whether the body is nothing the contract describes and is handed on as it came.
     pub raw_body: bool,
+    /// Most bytes of the body over HTTP, where that is fewer than the server takes of any.
+    pub body_limit: Option<usize>,
 }
 
 impl Schema {

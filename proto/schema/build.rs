@@ -328,6 +328,8 @@ fn read_policy(options: &DynamicMessage, policy: &ExtensionDescriptor) -> Policy
     let flag = |name: &str| message.get_field_by_name(name).is_some_and(|value| value.as_bool() == Some(true));
     out.without_database = flag("without_database");
     out.raw_body = flag("raw_body");
+    let limit = message.get_field_by_name("body_limit").and_then(|value| value.as_i32()).unwrap_or_default();
+    out.body_limit = usize::try_from(limit).ok().filter(|limit| *limit > 0);
     out
 }
 

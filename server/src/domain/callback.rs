@@ -14,6 +14,7 @@ pub mod intake;
 mod proof;
 mod refused;
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,10 +40,6 @@ const UNPROVED_LOGGED: u32 = 60;
 const PROVED_LOGGED: u32 = 600;
 /// The same of one integration, of those that proved nothing.
 const UNPROVED_LOGGED_OF_ONE: NonZeroU32 = NonZeroU32::new(12).unwrap();
-/// Bytes of a body at most, of any provider and at the door that Midtrans has for itself. The largest any of them sends
-/// is a fraction of that, and anybody can make the hub read one.
-const BODY_LIMIT: usize = 256 * 1024;
-const MIDTRANS_BODY_LIMIT: usize = 64 * 1024;
 /// The hub's part for callbacks.
 pub(super) struct Callbacks {
     public_url: PublicUrl,
@@ -74,7 +71,7 @@ impl Callbacks {
 impl Hub {
     /// Stores a callback of an integration's provider. `token` is the secret of the path.
     pub async fn handle_provider_callback(&self, ctx: &Ctx, id: &str, token: Option<&str>) -> Result<Receipt> {
-        let callback = self.look_at(ctx, BODY_LIMIT)?;
+        let callback = self.look_at(ctx)?;
         let Ok(id) = Uuid::parse_str(id) else {
             return Err(self.refuse_unproved(ctx, None, "the path has no id of an integration"));
         };
@@ -97,7 +94,7 @@ impl Hub {
 
     /// Stores a notification of Midtrans for the first integration whose key it is signed with.
     pub async fn handle_midtrans_notification(&self, ctx: &Ctx) -> Result<Receipt> {
-        let callback = self.look_at(ctx, MIDTRANS_BODY_LIMIT)?;
+        let callback = self.look_at(ctx)?;
         // Read once, however many keys it is compared with.
         let signed = match model::midtrans::Signed::of(&callback.body) {
             Ok(signed) => signed,
@@ -124,15 +121,10 @@ impl Hub {
         self.callbacks.midtrans.forget(&());
     }
 
-    /// The callback of a call, when it is small enough and its address has not proved nothing too often: nothing is
-    /// done for others.
-    fn look_at<'a>(&self, ctx: &'a Ctx, limit: usize) -> Result<&'a Callback> {
+    /// The callback of a call, when its address has not proved nothing too often: nothing is done for others.
+    fn look_at<'a>(&self, ctx: &'a Ctx) -> Result<&'a Callback> {
         let callback = callback(ctx)?;
         self.limits.check_unproved(ctx.ip)?;
-        if callback.body.len() > limit {
-            self.limits.count_unproved(ctx.ip)?;
-            return Err(Error::invalid("body", format!("must have {limit} bytes at most")));
-        }
         Ok(callback)
     }
 
@@ -176,6 +168,7 @@ fn callback(ctx: &Ctx) -> Result<&Callback> {
     }
 }
 
-fn ip(ctx: &Ctx) -> String {
-    ctx.ip.map(|ip| ip.to_string()).unwrap_or_default()
+/// An address as it is logged.
+fn text_of(ip: Option<IpAddr>) -> String {
+    ip.map(|ip| ip.to_string()).unwrap_or_default()
 }

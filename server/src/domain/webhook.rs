@@ -131,6 +131,18 @@ impl Hub {
         Ok(Arc::new(Delivery { event, proof, body: body.clone() }))
     }
 
+    /// Logs a webhook that is too large to be judged.
+    ///
+    /// Errors: too many come from this address.
+    pub fn refuse_oversized_webhook(&self, event: WebhookEvent, ip: Option<IpAddr>, why: &str) -> Result<()> {
+        self.limits.check_webhook_address(ip)?;
+        let error = format!("size: {why}");
+        let (user_id, payload, signature) = (None, None, None);
+        let ip = ip.map(|ip| ip.to_string()).unwrap_or_default();
+        self.log_unproved(Rejection { event, user_id, payload, signature, ip, error, at: self.now() });
+        Ok(())
+    }
+
     /// Logs a webhook whose signature is good and whose body could not be read.
     pub async fn log_unreadable_webhook(&self, delivery: &Delivery, ip: Option<IpAddr>, why: &str) {
         let rejection = Rejection {

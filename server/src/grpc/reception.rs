@@ -102,6 +102,13 @@ impl Reception for Hub {
         Ok(())
     }
 
+    fn oversized_webhook(&self, event: &str, ip: Option<IpAddr>, why: &str) -> Result<()> {
+        match WebhookEvent::parse(event) {
+            Some(event) => self.refuse_oversized_webhook(event, ip, why),
+            None => self.refuse_oversized_callback(ip, why),
+        }
+    }
+
     async fn unreadable_webhook(&self, request: &Extensions, ip: Option<IpAddr>, why: &str) {
         if let Some(delivery) = request.get::<Arc<Delivery>>() {
             self.log_unreadable_webhook(delivery, ip, why).await;

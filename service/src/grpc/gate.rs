@@ -176,6 +176,17 @@ impl<R: Reception> Gate<R> {
         Ok(answered(self.inner.call(Request::from_parts(parts, body))).await)
     }
 
+    /// Tells of a call that ends before it is one what is told of every call.
+    fn ended(&self, method: &'static Method, request: &Parts, code: Code, took: Duration) {
+        if let Some((index, _)) = self.contract.method(&method.path) {
+            self.meters.call(index, code, took);
+        }
+        if let Some(slot) = request.extensions.get::<Arc<CallSlot>>() {
+            let rpc = method.path.trim_start_matches('/');
+            drop(slot.0.set(CallInfo { rpc, code, caller: String::new() }));
+        }
+    }
+
     async fn identify(&self, method: &'static Method, request: &Parts) -> Judged<R::Principal> {
         let is_raw = method.policy.as_ref().is_some_and(|policy| policy.raw_body);
         // Whoever sends bytes of their own has a proof of their own: what they put into our headers means nothing here.
@@ -194,17 +205,19 @@ impl<R: Reception> Guard for Gate<R> {
         let begun = Instant::now();
         let ip = address(&request.extensions);
         self.reception.admit_webhook(event, ip, request, body).map_err(|refused| {
-            // The call ends here, so what would be told of it is told here.
             let refused = status(self.contract, refused);
-            if let Some((index, _)) = self.contract.method(&method.path) {
-                self.meters.call(index, refused.code(), begun.elapsed());
-            }
-            if let Some(slot) = request.extensions.get::<Arc<CallSlot>>() {
-                let rpc = method.path.trim_start_matches('/');
-                drop(slot.0.set(CallInfo { rpc, code: refused.code(), caller: String::new() }));
-            }
+            self.ended(method, request, refused.code(), begun.elapsed());
             refused
         })
+    }
+
+    fn oversized(&self, method: &'static Method, request: &Parts, why: &str) -> Result<(), Status> {
+        let event = method.policy.as_ref().and_then(|policy| policy.webhook.as_deref()).unwrap_or_default();
+        let heard = self.reception.oversized_webhook(event, address(&request.extensions), why);
+        let heard = heard.map_err(|refused| status(self.contract, refused));
+        let code = heard.as_ref().err().map_or(Code::OutOfRange, Status::code);
+        self.ended(method, request, code, Duration::ZERO);
+        heard
     }
 
     fn unreadable<'a>(&'a self, request: &'a Extensions, why: &'a str) -> BoxFuture<'a, ()> {

@@ -67,6 +67,14 @@ pub trait Reception: Send + Sync + 'static {
         Err(Error::internal(format!("nobody here takes webhooks of {event}")))
     }
 
+    /// Hears of a webhook of `event` that is too large to be judged.
+    ///
+    /// Errors: too many come from that address, which is told instead.
+    fn oversized_webhook(&self, event: &str, ip: Option<IpAddr>, why: &str) -> Result<()> {
+        let _ = (event, ip, why);
+        Ok(())
+    }
+
     /// Hears that a webhook that was let in could not be read.
     fn unreadable_webhook(
         &self,

@@ -2,6 +2,9 @@
 //!
 //! No more than the limit is ever kept. What an early refusal leaves unread is read and dropped as long as it is
 //! small and comes at once, because a client whose body nobody reads may lose the connection before it sees why.
+//!
+//! There is one limit for what the server takes of any body, and a smaller one where the contract says so; whatever is in
+//! the body, what is larger is told alike.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -19,10 +22,10 @@ use super::json::{self, Json};
 /// How long an early refusal waits for the rest of a body.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// Reads the whole body, when it has at most `limit` bytes.
-pub async fn read(parts: &Parts, mut body: Body, limit: usize) -> Result<Bytes, Failure> {
+/// Reads the whole body, when it has at most `limit` bytes; of a larger one, up to `dropped` bytes are dropped.
+pub async fn read(parts: &Parts, mut body: Body, limit: usize, dropped: usize) -> Result<Bytes, Failure> {
     if body.size_hint().lower() > limit as u64 || announced(&parts.headers) > limit as u64 {
-        drain(parts, body, limit).await;
+        drain(parts, body, dropped).await;
         return Err(Failure::too_large(limit));
     }
     let mut whole = Bytes::new();
@@ -31,7 +34,7 @@ pub async fn read(parts: &Parts, mut body: Body, limit: usize) -> Result<Bytes, 
         let frame = frame.map_err(|_| Failure::malformed("the body ended too early"))?;
         let Ok(data) = frame.into_data() else { continue };
         if whole.len() + parted.len() + data.len() > limit {
-            drain(parts, body, limit).await;
+            drain(parts, body, dropped).await;
             return Err(Failure::too_large(limit));
         }
         // A body mostly comes in one piece, which then needs no copy.

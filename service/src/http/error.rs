@@ -164,6 +164,11 @@ impl Failure {
         matches!(self.status, StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE)
     }
 
+    /// Whether there was more of it than is taken.
+    pub fn is_too_large(&self) -> bool {
+        self.status == StatusCode::PAYLOAD_TOO_LARGE
+    }
+
     /// What is wrong, for people.
     pub fn message(&self) -> &str {
         &self.message

@@ -73,6 +73,11 @@ pub trait Guard: Send + Sync {
     /// signature is no webhook, and is left to the gate.
     fn admit_webhook(&self, method: &'static schema::Method, request: &mut Parts, body: &Bytes) -> Result<(), Status>;
 
+    /// Hears of a webhook that is too large to be judged.
+    ///
+    /// Errors: too many come from there, which is told instead.
+    fn oversized(&self, method: &'static schema::Method, request: &Parts, why: &str) -> Result<(), Status>;
+
     /// Hears that a webhook that was let in could not be read.
     fn unreadable<'a>(&'a self, request: &'a Extensions, why: &'a str) -> BoxFuture<'a, ()>;
 }
@@ -182,8 +187,7 @@ where
         body: Body,
     ) -> Result<Response, Failure> {
         let method = endpoint.method;
-        let reading = tokio::time::timeout(BODY_TIMEOUT, body::read(&parts, body, self.options.body_limit));
-        let body = reading.await.map_err(|_| Failure::malformed("the body did not arrive in time"))??;
+        let body = self.read(method, &parts, body).await?;
         if method.server_streaming {
             return self.stream(endpoint, variables, parts, &body).await;
         }
@@ -201,6 +205,22 @@ where
             guard.unreadable(&marks, failure.message()).await;
         }
         print(endpoint, answer?)
+    }
+
+    /// The body, when it has no more bytes than the server takes of any, and the contract of this method's.
+    async fn read(&self, method: &'static schema::Method, parts: &Parts, body: Body) -> Result<Bytes, Failure> {
+        let most = self.options.body_limit;
+        let own = method.policy.as_ref().and_then(|policy| policy.body_limit);
+        let reading = body::read(parts, body, own.map_or(most, |own| own.min(most)), most);
+        let read = tokio::time::timeout(BODY_TIMEOUT, reading).await;
+        let read = read.unwrap_or_else(|_| Err(Failure::malformed("the body did not arrive in time")));
+        if let Err(failure) = &read
+            && failure.is_too_large()
+            && let Some(guard) = self.guard_of(method)
+        {
+            guard.oversized(method, parts, failure.message()).map_err(|status| Failure::of(&status))?;
+        }
+        read
     }
 
     /// Who judges calls of this method by their bytes.

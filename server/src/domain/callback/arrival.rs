@@ -56,7 +56,7 @@ pub(super) fn arrival(
         response: log.response.clone(),
         error: doubt.map(|(_, why)| why.to_owned()),
         is_proved: true,
-        ip: super::ip(ctx),
+        ip: super::text_of(ctx.ip),
         at: now,
     };
     Arrival { key, claim, log, transaction, event, webhook }

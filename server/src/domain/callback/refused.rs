@@ -1,5 +1,7 @@
 //! What is refused: what its sender is answered, and what of it is logged.
 
+use std::net::IpAddr;
+
 use uuid::Uuid;
 
 use super::arrival::took;
@@ -9,7 +11,7 @@ use crate::domain::integration::complain;
 use crate::model::callback::Callback;
 use crate::model::failure::FailureClass;
 use crate::model::integration::{Action, Counts, Integration, LogStatus, NewLog, Provider};
-use crate::model::{Ctx, Error, Reason};
+use crate::model::{Ctx, Error, Reason, Result};
 use crate::storage::callback::WebhookEntry;
 
 impl Hub {
@@ -25,13 +27,25 @@ impl Hub {
                 NewLog { class: Some(FailureClass::Auth), counts: Counts::Unproved, ..log.by(ctx) }
             });
             let provider = integration.map(|integration| integration.provider);
-            self.callbacks.refusals.post(self.refusal(ctx, provider, log, (why, false)));
+            self.callbacks.refusals.post(self.refusal(ctx.ip, provider, log, (why, false)));
         }
         // Guessing proofs counts like any call without a credential.
         match self.limits.count_unproved(ctx.ip) {
             Ok(()) => Error::unauthenticated(Reason::InvalidSignature, "the callback proves nothing"),
             Err(limited) => limited,
         }
+    }
+
+    /// Logs one that is too large to be proved: it counts as one that proves nothing, and whose it is nobody has looked.
+    ///
+    /// Errors: too many come from this address.
+    pub fn refuse_oversized_callback(&self, ip: Option<IpAddr>, why: &str) -> Result<()> {
+        self.limits.check_webhook_address(ip)?;
+        self.limits.check_unproved(ip)?;
+        if let Some(why) = sampled(self.callbacks.unproved.take(None), &format!("size: {why}")) {
+            self.callbacks.refusals.post(self.refusal(ip, None, None, (why, false)));
+        }
+        self.limits.count_unproved(ip)
     }
 
     /// What somebody is answered whom the hub cannot judge. Anybody can ask for it, so of many only some are logged.
@@ -42,7 +56,7 @@ impl Hub {
             let message = format!("A callback could not be proved: {why}");
             let log = NewLog::new(id, Action::Error, LogStatus::Failed, message, self.now());
             let log = NewLog { class: Some(FailureClass::Config), counts: Counts::Aside, ..log.by(ctx) };
-            self.callbacks.refusals.post(self.refusal(ctx, None, Some(log), (why, false)));
+            self.callbacks.refusals.post(self.refusal(ctx.ip, None, Some(log), (why, false)));
         }
         Error::unavailable(why)
     }
@@ -60,7 +74,7 @@ impl Hub {
         let message = format!("A callback was refused: {why}");
         let log = NewLog::new(integration.id, Action::Webhook, LogStatus::Failed, message, self.now());
         let log = NewLog { class: Some(class), duration: Some(took(callback)), ..log.by(ctx) };
-        let refusal = self.refusal(ctx, Some(integration.provider), Some(log), (why, true));
+        let refusal = self.refusal(ctx.ip, Some(integration.provider), Some(log), (why, true));
         if let Err(error) = self.callbacks.refusals.submit(refusal).await {
             tracing::warn!(%error, "a refused callback could not be logged");
         }
@@ -68,14 +82,14 @@ impl Hub {
 
     fn refusal(
         &self,
-        ctx: &Ctx,
+        ip: Option<IpAddr>,
         provider: Option<Provider>,
         log: Option<NewLog>,
         (why, is_proved): (String, bool),
     ) -> Refusal {
         let id = log.as_ref().map_or_else(Uuid::now_v7, |log| log.id);
         let (payload, response) = (None, None);
-        let (ip, at) = (super::ip(ctx), self.now());
+        let (ip, at) = (super::text_of(ip), self.now());
         let webhook = WebhookEntry { id, provider, payload, response, error: Some(why), is_proved, ip, at };
         Refusal { log, webhook }
     }

@@ -9,7 +9,7 @@ use crate::harness::eventually;
 use crate::peer::{HttpPeer, Reply};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_body_is_refused_before_it_is_compared_with_anybodys_key() {
+async fn a_large_body_is_refused_before_it_is_compared_with_anybodys_key_and_that_is_logged() {
     let hub = start().await;
     let mut midtrans = Uuid::nil();
     for _ in 0..3 {
@@ -21,12 +21,26 @@ async fn a_large_body_is_refused_before_it_is_compared_with_anybodys_key() {
         body["padding"] = json!(vec![json!([]); length / 3]);
         body.to_string()
     };
-    for (path, length) in [(MIDTRANS.to_owned(), 70_000), (format!("/api/webhooks/integrations/{midtrans}"), 300_000)] {
-        let (code, answer) = send(&hub, &path, &json_only("", b""), padded(length)).await;
-        assert_eq!((code, &answer["error"]["details"][0]["field"]), (400, &json!("body")), "{answer}");
-        deliver(&hub, &path, &json_only("", b""), padded(60_000)).await;
+    let own = format!("/api/webhooks/integrations/{midtrans}");
+    for (path, length, most) in
+        [(MIDTRANS, 70_000, 65_536), (own.as_str(), 300_000, 262_144), (own.as_str(), 900_000, 262_144)]
+    {
+        let (code, answer) = send(&hub, path, &json_only("", b""), padded(length)).await;
+        let error = &answer["error"];
+        assert_eq!((code, &error["reason"], &error["code"]), (413, &json!("BODY_TOO_LARGE"), &json!("OUT_OF_RANGE")));
+        assert_eq!(error["message"], format!("the body must have at most {most} bytes"), "{answer}");
+        deliver(&hub, path, &json_only("", b""), padded(60_000)).await;
     }
     assert_eq!(rows(&hub.database, RECEIPTS).await, 2);
+    let refused = "webhook_logs WHERE status = 'failed' AND payload IS NULL AND error_message LIKE 'size: %'";
+    eventually("refusals are logged", async || rows(&hub.database, refused).await == 3).await;
+    assert_eq!(
+        rows(&hub.database, "integration_logs WHERE status = 'failed'").await,
+        0,
+        "nobody has looked whose it is"
+    );
+    let metrics = reqwest::get(hub.url("/metrics")).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains(r#"HandleProviderCallback",code="OUT_OF_RANGE"} 2"#), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,6 +56,8 @@ async fn who_has_proved_nothing_too_often_is_looked_at_no_more() {
         codes.push(send(&hub, MIDTRANS, &json_only("", b""), wrong.clone()).await.0);
     }
     assert_eq!(codes, [401, 401, 429]);
+    // Nor is anybody told that what they send is too large.
+    assert_eq!(send(&hub, MIDTRANS, &json_only("", b""), "x".repeat(70_000)).await.0, 429);
     // Not even what is good is looked at: looking is what costs.
     for path in [MIDTRANS, &own] {
         let (code, answer) = send(&hub, path, &json_only("", b""), good.clone()).await;
