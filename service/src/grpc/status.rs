@@ -35,6 +35,7 @@ pub fn status(contract: &Contract, error: Error) -> Status {
             tracing::warn!(who, context, "somebody else's server cannot be reached");
             (Code::Unavailable, HashMap::new())
         }
+        Error::Unjudged => (Code::Unavailable, HashMap::new()),
         Error::Internal { context } => {
             tracing::error!(context, "an internal error");
             (Code::Internal, HashMap::new())

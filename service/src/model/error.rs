@@ -60,6 +60,8 @@ words! {
         Unprocessable = "UNPROCESSABLE",
         /// The other side's server cannot be reached.
         PeerUnavailable = "PEER_UNAVAILABLE",
+        /// What would prove the call cannot be used now.
+        ProofUnavailable = "PROOF_UNAVAILABLE",
     }
 }
 
@@ -144,6 +146,9 @@ pub enum Error {
         /// For the log.
         context: String,
     },
+    /// What would prove the call cannot be used now; try again. Anybody can ask for it, so why is told elsewhere.
+    #[error("this cannot be judged now; try again")]
+    Unjudged,
     /// A fault of the server.
     #[error("an internal error; the request id finds it in the log")]
     Internal {
@@ -201,6 +206,7 @@ impl Error {
             Error::Unprocessable { .. } => Reason::Unprocessable,
             Error::Unavailable { .. } => Reason::StoreUnavailable,
             Error::Away { .. } => Reason::PeerUnavailable,
+            Error::Unjudged => Reason::ProofUnavailable,
             Error::Internal { .. } => Reason::Internal,
         }
     }

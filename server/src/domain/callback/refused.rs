@@ -58,7 +58,7 @@ impl Hub {
             let log = NewLog { class: Some(FailureClass::Config), counts: Counts::Aside, ..log.by(ctx) };
             self.callbacks.refusals.post(self.refusal(ctx.ip, None, Some(log), (why, false)));
         }
-        Error::unavailable(why)
+        Error::Unjudged
     }
 
     /// Logs one that is proved and good for nothing.

@@ -160,10 +160,14 @@ async fn an_integration_that_is_not_at_work_says_so_to_its_provider_alone() {
     // What cannot be opened cannot be proved: the hub's fault, so it should come again.
     let other = Wanted::at(call.provider, call.credentials.clone()).add(&hub.database).await;
     hub.database.execute("UPDATE partner_integrations SET credentials = 'v1.00000000.AAAA' WHERE is_active").await;
-    let (code, answer) = send(&hub, &call.path(other), &xendit("", b""), call.body.clone()).await;
-    assert_eq!(code, 503, "{answer}");
+    for headers in [xendit("", b""), Vec::new()] {
+        let (code, answer) = send(&hub, &call.path(other), &headers, call.body.clone()).await;
+        let error = &answer["error"];
+        assert_eq!((code, &error["reason"]), (503, &json!("PROOF_UNAVAILABLE")), "{answer}");
+        assert_eq!(error["message"], "this cannot be judged now; try again", "it tells nobody why");
+    }
     let logged = "integration_logs WHERE action = 'error' AND CAST(error_details AS TEXT) LIKE '%config%'";
-    eventually("it is logged", async || rows(&hub.database, logged).await == 1).await;
+    eventually("it is logged", async || rows(&hub.database, logged).await == 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
