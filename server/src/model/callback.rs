@@ -208,6 +208,8 @@ pub struct Claim {
     pub key: String,
     /// Digest of the signature and of what came with it.
     pub content: [u8; 32],
+    /// The key of what the signature is good for as well: once that has come, this may be made of it.
+    pub outdone_by: Option<String>,
 }
 
 /// Texts of a callback that may be kept and told, by their names in events.

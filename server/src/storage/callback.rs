@@ -61,8 +61,12 @@ pub async fn enter(tx: &mut WriteTx, entries: &[Entry<'_>]) -> Result<Vec<Entere
     let entered = asked(rows.query(tx.connection(), dialect, "receipt", ENTER)).await?;
     let new: std::collections::HashSet<Uuid> =
         entered.iter().map(|row| column(row, "log_id")).collect::<Result<_>>()?;
-    let old: Vec<&Entry<'_>> = entries.iter().filter(|entry| !new.contains(&entry.log_id)).collect();
-    let known = find(tx, &old).await?;
+    let old: Vec<(Uuid, &str)> = entries
+        .iter()
+        .filter(|entry| !new.contains(&entry.log_id))
+        .map(|entry| (entry.integration_id, entry.key))
+        .collect();
+    let known = known(tx, &old).await?;
     let standing = |entry: &Entry<'_>| {
         if new.contains(&entry.log_id) {
             return Entered::New;
@@ -73,17 +77,18 @@ pub async fn enter(tx: &mut WriteTx, entries: &[Entry<'_>]) -> Result<Vec<Entere
     Ok(entries.iter().map(standing).collect())
 }
 
-async fn find(tx: &WriteTx, entries: &[&Entry<'_>]) -> Result<HashMap<(Uuid, String), Uuid>> {
+/// The log entries of those of these keys of integrations that were entered.
+pub async fn known(tx: &WriteTx, places: &[(Uuid, &str)]) -> Result<HashMap<(Uuid, String), Uuid>> {
     // Each is looked up by its key, however few there were when the plan was made.
     const FIND: &str = "SELECT integration_id, callback_key, (SELECT receipts.log_id FROM integration_receipts AS receipts \
                         WHERE receipts.callback_key = wanted.callback_key \
                         AND receipts.integration_id = wanted.integration_id) AS log_id FROM wanted";
-    if entries.is_empty() {
+    if places.is_empty() {
         return Ok(HashMap::new());
     }
-    let mut rows = Rows::new(&["integration_id", "callback_key"], entries.len());
-    for entry in entries {
-        rows.uuid(entry.integration_id).text(entry.key);
+    let mut rows = Rows::new(&["integration_id", "callback_key"], places.len());
+    for (integration_id, key) in places {
+        rows.uuid(*integration_id).text(*key);
     }
     let found = asked(rows.query(tx.reader(), tx.dialect(), "wanted", FIND)).await?;
     let mut known = HashMap::with_capacity(found.len());

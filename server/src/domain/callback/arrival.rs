@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::intake::Arrival;
 use crate::model::callback::{Callback, Outcome, Reading};
+use crate::model::failure::FailureClass;
 use crate::model::hook::IntegrationEvent;
 use crate::model::integration::{Action, Integration, LogStatus, NewLog};
 use crate::model::{Ctx, Instant, Json};
@@ -21,24 +22,19 @@ pub(super) fn arrival(
     let Reading { key, outcome, doubt, facts, claim, .. } = reading;
     let provider = integration.provider.spec().name;
     let about = facts.get("orderId").or(facts.get("messageId")).unwrap_or("").to_owned();
-    let told = outcome.event().filter(|_| doubt.is_none());
+    let told = outcome.event();
     let mut request = Map::from_iter([("bytes".to_owned(), json!(callback.body.len()))]);
     request.extend(facts.members().clone());
-    let message = match (doubt, told) {
-        (Some((_, why)), _) => format!("{provider} called back, and nobody is told: {why}"),
-        (None, Some(event)) => format!("{provider} called back: {event}"),
-        (None, None) => format!("{provider} called back: {}", outcome.status().unwrap_or("nothing to tell")),
-    };
-    let status = if doubt.is_some() { LogStatus::Failed } else { LogStatus::Success };
-    let log = NewLog::new(integration.id, Action::Webhook, status, message, now);
+    let what = told.or(outcome.status()).unwrap_or("nothing to tell");
+    let message = format!("{provider} called back: {what}");
+    let log = NewLog::new(integration.id, Action::Webhook, LogStatus::Success, message, now);
     let log = NewLog {
         request: Some(Value::Object(request)),
         response: told.map(|event| json!({ "event": event })),
-        class: doubt.map(|(class, _)| class),
         duration: Some(took(callback)),
         ..log.by(ctx)
     };
-    let transaction = outcome.log_status().filter(|_| doubt.is_none()).map(|status| {
+    let transaction = outcome.log_status().map(|status| {
         let message = format!("{} {about}: {}", noun(outcome), outcome.status().unwrap_or_default());
         let entry = NewLog::new(integration.id, Action::Transaction, status, message, now);
         NewLog { request: Some(Value::Object(facts.members().clone())), ..entry.by(ctx) }
@@ -54,12 +50,27 @@ pub(super) fn arrival(
         provider: Some(integration.provider),
         payload: log.request.clone(),
         response: log.response.clone(),
-        error: doubt.map(|(_, why)| why.to_owned()),
+        error: None,
         is_proved: true,
         ip: super::text_of(ctx.ip),
         at: now,
     };
-    Arrival { key, claim, log, transaction, event, webhook }
+    let sure = Arrival { key, claim, log, transaction, event, webhook };
+    match doubt {
+        Some((class, why)) => sure.doubted(class, why),
+        None => sure,
+    }
+}
+
+impl Arrival {
+    /// The same, kept and told nobody.
+    pub(super) fn doubted(self, class: FailureClass, why: &str) -> Arrival {
+        let provider = self.webhook.provider.map_or("somebody", |provider| provider.spec().name);
+        let message = format!("{provider} called back, and nobody is told: {why}");
+        let log = NewLog { status: LogStatus::Failed, message, response: None, class: Some(class), ..self.log };
+        let webhook = WebhookEntry { response: None, error: Some(why.to_owned()), ..self.webhook };
+        Arrival { log, transaction: None, event: None, webhook, ..self }
+    }
 }
 
 /// What webhooks are told.

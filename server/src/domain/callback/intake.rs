@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::domain::devops::DevopsLine;
 use crate::domain::hook;
 use crate::model::callback::Claim;
+use crate::model::failure::FailureClass;
 use crate::model::hook::IntegrationEvent;
 use crate::model::integration::NewLog;
 use crate::model::webhook::Receipt;
@@ -16,6 +17,8 @@ use crate::model::{Error, Instant, Result};
 use crate::storage::callback::{self as stored, Entered, Entry, WebhookEntry};
 use crate::storage::{Batch, WriteTx, integration_log};
 
+/// Why nobody is told of what could be made of something that has come.
+const OUTDONE: &str = "it is signed like a success that came before; ask the provider what the payment is";
 /// What telling weighs beside what is stored anyway.
 const TOLD_WEIGHT: usize = 25;
 
@@ -82,7 +85,12 @@ impl Batch for ArrivalBatch {
                 .filter(|(_, entered)| **entered == Entered::New)
                 .map(|(item, _)| *item)
                 .collect();
-            store(tx, &new, self.devops).await?;
+            let outdone = outdone(tx, &new).await?;
+            let doubted = |item: &&Arrival| (*item).clone().doubted(FailureClass::Auth, OUTDONE);
+            let (doubtful, sure): (Vec<&Arrival>, Vec<&Arrival>) =
+                new.into_iter().partition(|item| outdone.contains(&item.log.id));
+            let doubtful: Vec<Arrival> = doubtful.iter().map(doubted).collect();
+            store(tx, &sure.into_iter().chain(&doubtful).collect::<Vec<_>>(), self.devops).await?;
             let standing: HashMap<(Uuid, &str), Entered> =
                 entries.iter().map(|entry| (entry.integration_id, entry.key)).zip(entered).collect();
             let answer = |item: &&Arrival| {
@@ -130,6 +138,18 @@ async fn forged(tx: &mut WriteTx, items: &[&Arrival]) -> Result<HashSet<Uuid>> {
     let is_forged =
         |item: &&&Arrival| item.claim.as_ref().is_some_and(|claim| false_claims.contains(&id_of(item, claim)));
     Ok(items.iter().filter(is_forged).map(|item| item.log.id).collect())
+}
+
+/// New arrivals that may be made of something else, which has come: before them or with them.
+async fn outdone(tx: &WriteTx, new: &[&Arrival]) -> Result<HashSet<Uuid>> {
+    let other = |item: &&Arrival| {
+        let key = item.claim.as_ref()?.outdone_by.clone()?;
+        Some((item.log.id, (item.log.integration_id, key)))
+    };
+    let others: Vec<(Uuid, (Uuid, String))> = new.iter().filter_map(other).collect();
+    let places: Vec<(Uuid, &str)> = others.iter().map(|(_, (integration_id, key))| (*integration_id, &**key)).collect();
+    let known = stored::known(tx, &places).await?;
+    Ok(others.into_iter().filter(|(_, place)| known.contains_key(place)).map(|(id, _)| id).collect())
 }
 
 async fn store(tx: &mut WriteTx, new: &[&Arrival], devops: DevopsLine) -> Result<()> {

@@ -14,6 +14,8 @@ use crate::model::failure::FailureClass;
 /// Times are Jakarta's, and do not say so.
 const UTC_OFFSET_SECONDS: i32 = 7 * 3600;
 const UNKNOWN: &str = "transaction_status and fraud_status are none the hub knows";
+/// The code of what is paid, and of what was.
+const PAID: &str = "200";
 /// Characters of an order's id at most, as Midtrans has it.
 const ORDER_LENGTH: usize = 50;
 /// Digits of a SHA-512 in hex.
@@ -99,10 +101,13 @@ pub fn read(body: &[u8]) -> Result<Reading, Unreadable> {
         Outcome::Refunded => (refund.as_deref().unwrap_or(""), text(&members, "refund_key").unwrap_or("")),
         _ => ("", ""),
     };
-    let key = key_of_parts(&[order, code, amount, &state, refunded, refund_key]);
+    let key_as = |state: &str| key_of_parts(&[order, code, amount, state, refunded, refund_key]);
+    let key = key_as(&state);
+    let could_be_paid = outcome == Outcome::PaymentFailed && code == PAID;
     let claim = Claim {
         key: format!("signature:{}", hex::encode(digest_of_parts(&[signature]))),
         content: digest_of_parts(&[signature, order, code, amount]),
+        outdone_by: Outcome::PaymentSuccess.event().filter(|_| could_be_paid).map(key_as),
     };
     let said = text(&members, "settlement_time").or(text(&members, "transaction_time"));
     let mut facts = Facts::default();
@@ -137,8 +142,11 @@ pub fn outcome(status: &str, fraud: Option<&str>, code: &str) -> Result<Outcome,
         ("capture" | "settlement", Some("challenge")) | ("pending", _) => Outcome::PaymentPending,
         ("capture" | "settlement", Some("deny")) => Outcome::PaymentFailed,
         // With the code of a success it could be made of one, so it is told nobody.
-        ("authorize", _) if code == "200" => Outcome::Other,
+        ("authorize", _) if code == PAID => Outcome::Other,
         ("authorize", _) => Outcome::PaymentPending,
+        // A card's payment that is called off before it is settled: signed like the success it was. Whoever takes it has
+        // to know of none, which [`Claim::outdone_by`] asks.
+        ("cancel", _) if code == PAID => return Ok(Outcome::PaymentFailed),
         ("deny" | "cancel" | "expire" | "failure", _) => Outcome::PaymentFailed,
         ("refund" | "partial_refund" | "chargeback" | "partial_chargeback", _) => Outcome::Refunded,
         _ => return Err(Misfit::Unknown),
@@ -149,7 +157,7 @@ pub fn outcome(status: &str, fraud: Option<&str>, code: &str) -> Result<Outcome,
 /// Whether a code may come with what a state means: no success can be made a failure, and nothing else a success.
 fn bears_out(code: &str, outcome: Outcome) -> bool {
     match outcome {
-        Outcome::PaymentSuccess | Outcome::Refunded => code == "200",
+        Outcome::PaymentSuccess | Outcome::Refunded => code == PAID,
         Outcome::PaymentPending => code == "201",
         Outcome::PaymentFailed => code == "202" || code.starts_with('4'),
         _ => true,

@@ -9,9 +9,10 @@ fn no_state_of_midtrans_can_be_made_of_another_with_the_code_that_is_signed() {
     let contradicts = |status: &str, fraud: Option<&str>, code: &str| {
         midtrans::outcome(status, fraud, code) == Err(midtrans::Misfit::Contradiction)
     };
-    for failure in ["deny", "cancel", "expire", "failure"] {
+    for failure in ["deny", "expire", "failure"] {
         assert!(contradicts(failure, None, "200") && contradicts(failure, None, "201"), "{failure}");
     }
+    assert!(contradicts("cancel", None, "201"));
     for fraud in ["deny", "challenge"] {
         assert!(contradicts("settlement", Some(fraud), "200"), "{fraud}");
     }
@@ -23,6 +24,19 @@ fn no_state_of_midtrans_can_be_made_of_another_with_the_code_that_is_signed() {
         assert!(contradicts("pending", None, code), "{code}");
     }
     assert!(contradicts("authorize", None, "202"));
+}
+
+#[test]
+fn a_cancel_with_the_code_of_a_success_is_outdone_by_that_success() {
+    let read = |body: &str| midtrans::read(body.as_bytes()).unwrap();
+    let outdone_by = |body: &str| read(body).claim.unwrap().outdone_by;
+    let paid = read(SETTLED);
+    let cancelled = SETTLED.replace("\"settlement\"", "\"cancel\"");
+    assert_eq!(outdone_by(&cancelled), Some(paid.key.clone()));
+    assert_ne!(read(&cancelled).key, paid.key);
+    // What has a code of its own needs no more than that.
+    assert_eq!(outdone_by(&cancelled.replace("\"200\"", "\"202\"")), None);
+    assert_eq!((outdone_by(SETTLED), outdone_by(&SETTLED.replace("\"settlement\"", "\"refund\""))), (None, None));
 }
 
 #[test]

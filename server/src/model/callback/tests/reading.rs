@@ -29,6 +29,8 @@ fn every_state_of_midtrans_means_what_its_table_says() {
         ("authorize", Some("accept"), "200", Other),
         ("deny", Some("deny"), "202", PaymentFailed),
         ("cancel", None, "202", PaymentFailed),
+        ("cancel", Some("accept"), "200", PaymentFailed),
+        ("CANCEL", None, "200", PaymentFailed),
         ("expire", None, "202", PaymentFailed),
         ("expire", None, "407", PaymentFailed),
         ("failure", None, "202", PaymentFailed),
