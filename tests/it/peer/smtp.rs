@@ -145,8 +145,16 @@ async fn serve(wire: Wire, manners: Manners, tls: TlsAcceptor, heard: Arc<Mutex<
             }
             "AUTH" if manners.stall == Some(Stall::Auth) => return std::future::pending().await,
             "AUTH" => {
-                let good = format!("PLAIN {}", STANDARD.encode(format!("\0{MAIL_USER}\0{MAIL_PASSWORD}")));
-                let verdict = manners.verdict.unwrap_or(match rest == good {
+                let (mechanism, first) = rest.split_once(' ').unwrap_or((rest, ""));
+                let given = match manners.mechanisms.split(' ').find(|offered| *offered == mechanism) {
+                    Some("PLAIN") => first == STANDARD.encode(format!("\0{MAIL_USER}\0{MAIL_PASSWORD}")),
+                    Some("LOGIN") => login(&mut stream, &heard).await?,
+                    _ => {
+                        say(&mut stream, b"504 5.5.4 not offered\r\n").await?;
+                        continue;
+                    }
+                };
+                let verdict = manners.verdict.unwrap_or(match given {
                     true => "235 2.7.0 welcome",
                     false => "535 5.7.8 Username and Password not accepted for mail-password-hunter22",
                 });
@@ -156,6 +164,19 @@ async fn serve(wire: Wire, manners: Manners, tls: TlsAcceptor, heard: Arc<Mutex<
             _ => say(&mut stream, b"502 5.5.2 what\r\n").await?,
         }
     }
+}
+
+/// Asks for the name and the password, each by itself; says whether both are right.
+async fn login(stream: &mut BufStream<Wire>, heard: &Mutex<Vec<String>>) -> io::Result<bool> {
+    let mut is_right = true;
+    for (question, answer) in [("Username:", MAIL_USER), ("Password:", MAIL_PASSWORD)] {
+        say(stream, format!("334 {}\r\n", STANDARD.encode(question)).as_bytes()).await?;
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        heard.lock().expect("no panic").push(line.trim_end().to_owned());
+        is_right &= line.trim_end() == STANDARD.encode(answer);
+    }
+    Ok(is_right)
 }
 
 async fn say(stream: &mut BufStream<Wire>, words: &[u8]) -> io::Result<()> {

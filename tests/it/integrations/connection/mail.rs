@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use upbridge_client::v1::IntegrationProvider as Provider;
@@ -50,6 +52,33 @@ async fn who_knows_the_password_is_let_in_and_takes_leave() {
         stage.hub.database.texts("SELECT CAST(request_data AS TEXT) FROM integration_logs WHERE action = 'test'");
     let asked: Value = serde_json::from_str(&asked.await[0]).unwrap();
     assert_eq!(asked, json!({ "provider": "smtp", "environment": "sandbox", "host": "localhost" }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_offers_nothing_but_login_is_signed_in_to_with_the_right_password_alone() {
+    let stage = Stage::of(near()).await;
+    let peer = SmtpPeer::start(Manners { mechanisms: "LOGIN", ..Manners::default() }).await;
+    let good = credentials("localhost", peer.address.port(), "none");
+    let id = stage.add(Provider::Smtp, &good, None).await;
+    let (test, diagnosis) = stage.test(&id).await;
+    assert_eq!((fault(&diagnosis), test.message.as_str()), (None, "SMTP connection successful"));
+    assert_eq!(diagnosis.provider_status, Some(235));
+    let encoded = [MAIL_USER, MAIL_PASSWORD].map(|text| STANDARD.encode(text));
+    let heard = peer.heard();
+    assert_eq!(heard[1..], ["AUTH LOGIN".to_owned(), encoded[0].clone(), encoded[1].clone(), "QUIT".to_owned()]);
+    for (member, wrong) in [("password", "another-password"), ("username", "somebody@mail.example")] {
+        let mut credentials = good.clone();
+        credentials[member] = json!(wrong);
+        let id = stage.add(Provider::Smtp, &credentials, None).await;
+        let before = peer.heard().iter().filter(|line| line.starts_with("AUTH")).count();
+        let (test, diagnosis) = stage.test(&id).await;
+        assert_eq!(fault(&diagnosis), Some(("auth", "auth_failed")), "{member}: {}", test.message);
+        assert_eq!(diagnosis.provider_status, Some(535), "{member}");
+        let tries = peer.heard().iter().filter(|line| line.starts_with("AUTH")).count() - before;
+        assert_eq!(tries, 1, "{member}: no password is tried twice");
+        let shown = format!("{test:?} {diagnosis:?}");
+        assert!(!shown.contains(wrong) && !shown.contains(MAIL_PASSWORD), "{shown}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
