@@ -75,8 +75,12 @@ impl Key {
 
     /// The value of `webhook-signature`; `None` when the secret is no `whsec_` one.
     pub fn sign_standard(&self, id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
-        let digest = standard(self.standard.as_ref()?, id.as_bytes(), timestamp.to_string().as_bytes(), body);
-        Some(format!("v1,{}", BASE64.encode(digest)))
+        Some(entry(self.standard.as_ref()?, id, timestamp, body))
+    }
+
+    /// The same, keyed with the secret as text when it is no `whsec_` one.
+    pub fn sign_standard_or_text(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+        entry(self.standard.as_ref().unwrap_or(&self.text), id, timestamp, body)
     }
 
     /// The body with its `signature`: in the place of the member it has, or else as a last member.
@@ -258,6 +262,11 @@ fn matching(keys: &[Key], given: &[Digest], made: impl Fn(&Key) -> Option<Digest
 fn keyed(key: &[u8]) -> Hmac<Sha256> {
     // HMAC takes keys of any length.
     Hmac::new_from_slice(key).unwrap_or_else(|_| unreachable!("a key of any length will do"))
+}
+
+/// An entry of `webhook-signature`.
+fn entry(key: &Hmac<Sha256>, id: &str, timestamp: i64, body: &[u8]) -> String {
+    format!("v1,{}", BASE64.encode(standard(key, id.as_bytes(), timestamp.to_string().as_bytes(), body)))
 }
 
 fn standard(key: &Hmac<Sha256>, id: &[u8], timestamp: &[u8], body: &[u8]) -> Digest {

@@ -4,12 +4,11 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
 use rand::Rng;
-use sha2::Sha256;
 use uuid::Uuid;
 
 use super::Post;
+use crate::model::signature::Key;
 
 /// What a secret of Standard Webhooks begins with.
 const PREFIX: &str = "whsec_";
@@ -22,10 +21,7 @@ const SHOWN: usize = 4;
 #[derive(Clone)]
 pub struct Secret {
     text: String,
-    /// Keyed with the text: `X-Webhook-Signature`.
-    plain: Hmac<Sha256>,
-    /// Keyed with what `whsec_` stands before, decoded, or else with the text: `webhook-signature`.
-    standard: Hmac<Sha256>,
+    key: Key,
 }
 
 impl fmt::Debug for Secret {
@@ -38,24 +34,18 @@ impl Secret {
     /// Reads a secret: `whsec_` and the base64 of 24 to 64 bytes, or 8 to 200 printable characters. The error says what
     /// is wrong with it and repeats nothing of it.
     pub fn parse(text: &str) -> Result<Secret, &'static str> {
-        let standard = match text.strip_prefix(PREFIX) {
-            Some(encoded) => {
-                let bytes = STANDARD.decode(encoded).ok().filter(|bytes| (24..=64).contains(&bytes.len()));
-                bytes.ok_or("must be whsec_ and the base64 of 24 to 64 bytes, or begin otherwise")?
-            }
-            None => text.as_bytes().to_vec(),
-        };
         if !(8..=200).contains(&text.len()) || !text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
             return Err("must have 8 to 200 printable characters");
         }
-        Ok(Secret { plain: keyed(text.as_bytes()), standard: keyed(&standard), text: text.to_owned() })
+        Ok(Secret { key: Key::parse(text)?, text: text.to_owned() })
     }
 
     /// Makes one.
     pub fn make() -> Secret {
         let bytes: [u8; MADE] = rand::rng().random();
         let text = format!("{PREFIX}{}", STANDARD.encode(bytes));
-        Secret { plain: keyed(text.as_bytes()), standard: keyed(&bytes), text }
+        let key = Key::parse(&text).unwrap_or_else(|_| unreachable!("it is made as one is"));
+        Secret { text, key }
     }
 
     /// All of it: for the one answer that shows it, and to be sealed.
@@ -71,15 +61,8 @@ impl Secret {
 
     /// The entry of `webhook-signature` that this secret makes.
     fn entry(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
-        let mut mac = self.standard.clone();
-        mac.update(format!("{id}.{timestamp}.").as_bytes());
-        mac.update(body);
-        format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+        self.key.sign_standard_or_text(id, timestamp, body)
     }
-}
-
-fn keyed(bytes: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(bytes).unwrap_or_else(|_| unreachable!("HMAC takes a key of any length"))
 }
 
 /// A try of a delivery, signed with every secret that is good: the newest first, which alone signs the body by itself.
@@ -87,9 +70,7 @@ pub fn sign(secrets: &[Secret], url: &str, id: Uuid, timestamp: i64, body: Strin
     let name = id.hyphenated().to_string();
     let entries = secrets.iter().map(|secret| secret.entry(&name, timestamp, body.as_bytes()));
     let signatures = entries.collect::<Vec<_>>().join(" ");
-    let body_signature = secrets.first().map_or_else(String::new, |secret| {
-        hex::encode(secret.plain.clone().chain_update(body.as_bytes()).finalize().into_bytes())
-    });
+    let body_signature = secrets.first().map_or_else(String::new, |secret| secret.key.sign(None, body.as_bytes()));
     Post { url: url.to_owned(), id, timestamp, signatures, body_signature, body }
 }
 
