@@ -11,7 +11,7 @@ use upbridge_server::model::integration::{Action, Category, Environment, LogStat
 
 use super::connection::{Connection, Session, confirm, refused};
 use super::table::columns;
-use super::{print, say};
+use super::{ask, print, say};
 use show::{last_test, lines, time, word};
 
 const EXAMPLES: &str = "\
@@ -142,16 +142,6 @@ impl Integrations {
 impl Verb {
     async fn run(self, session: &Session, json: bool) -> anyhow::Result<()> {
         let mut integrations = session.client.integrations();
-        /// Calls the hub, and prints the answer as JSON when that is wanted.
-        macro_rules! ask {
-            ($call:ident($message:expr)) => {{
-                let answer = integrations.$call($message).await.map_err(refused)?.into_inner();
-                if json {
-                    return print(&to_json(&answer));
-                }
-                answer
-            }};
-        }
         match self {
             Verb::Providers { category } => {
                 let told = integrations.list_providers(v1::ListProvidersRequest { category }).await.map_err(refused)?;
@@ -192,12 +182,10 @@ impl Verb {
                 let listed = integrations.list_integration_logs(request).await.map_err(refused)?.into_inner();
                 print(&if json { lines(listed.logs.iter().map(to_json)) } else { show::logs(&listed) })
             }
-            Verb::Health { id, hours } => {
-                print(&show::health(&ask!(get_integration_health(v1::GetIntegrationHealthRequest {
-                    integration_id: id,
-                    hours
-                }))))
-            }
+            Verb::Health { id, hours } => print(&show::health(&ask!(
+                json,
+                integrations.get_integration_health(v1::GetIntegrationHealthRequest { integration_id: id, hours })
+            ))),
             Verb::RotateEncryption { .. } => rotate(session, json).await,
         }
     }

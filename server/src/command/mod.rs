@@ -10,6 +10,18 @@ mod table;
 
 use std::io::{ErrorKind, Write};
 
+/// Calls the hub; the answer, unless it is printed as JSON, and that is all that was wanted.
+macro_rules! ask {
+    ($json:ident, $client:ident.$call:ident($message:expr)) => {{
+        let answer = $client.$call($message).await.map_err($crate::command::connection::refused)?.into_inner();
+        if $json {
+            return $crate::command::print(&upbridge_server::http::to_json(&answer));
+        }
+        answer
+    }};
+}
+use ask;
+
 /// Prints a line of data. A reader that has gone is no error of ours; false says that it has.
 pub fn say(text: &str) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();

@@ -10,7 +10,7 @@ use upbridge_server::model::transition::JobStep;
 
 use super::connection::{Connection, Session, confirm, refused};
 use super::table::{bytes, columns, duration};
-use super::{print, say};
+use super::{ask, print, say};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -183,22 +183,12 @@ impl Verb {
 
     async fn run(self, session: &Session, json: bool) -> anyhow::Result<()> {
         let mut queue = session.client.queue();
-        /// Calls the hub, and prints the answer as JSON when that is wanted.
-        macro_rules! ask {
-            ($call:ident($message:expr)) => {{
-                let answer = queue.$call($message).await.map_err(refused)?.into_inner();
-                if json {
-                    return print(&to_json(&answer));
-                }
-                answer
-            }};
-        }
         match self {
             Verb::Ping => {
-                let pong = ask!(ping_queue(v1::PingQueueRequest {}));
+                let pong = ask!(json, queue.ping_queue(v1::PingQueueRequest {}));
                 print(&format!("{} {} {} µs", pong.answer, pong.backend, pong.round_trip_us))
             }
-            Verb::Stats => print(&stats(&ask!(get_queue_stats(v1::GetQueueStatsRequest {})))),
+            Verb::Stats => print(&stats(&ask!(json, queue.get_queue_stats(v1::GetQueueStatsRequest {})))),
             Verb::List { state, kind, key, limit } => {
                 list(session, v1::ListJobsRequest { state, kind, key, ..Default::default() }, limit, json).await
             }
@@ -208,27 +198,27 @@ impl Verb {
                 print(&if json { to_json(&job) } else { show(&job) })
             }
             Verb::Retry { id } => {
-                let tried = ask!(retry_job(v1::RetryJobRequest { job_id: id }));
+                let tried = ask!(json, queue.retry_job(v1::RetryJobRequest { job_id: id }));
                 match tried.job {
                     Some(job) => print(&format!("{} is {}", job.id, state(job.state))),
                     None => print("another job of its unique key was waiting and does its work"),
                 }
             }
             Verb::Cancel { id, .. } => {
-                ask!(cancel_job(v1::CancelJobRequest { job_id: id.clone() }));
+                ask!(json, queue.cancel_job(v1::CancelJobRequest { job_id: id.clone() }));
                 print(&format!("{id} is cancelled"))
             }
             Verb::Pause { kind } => {
-                let changed = ask!(pause_kind(v1::PauseKindRequest { kind })).changed;
+                let changed = ask!(json, queue.pause_kind(v1::PauseKindRequest { kind })).changed;
                 print(&format!("{} {}", kind_word(kind), if changed { "is paused" } else { "was paused" }))
             }
             Verb::Resume { kind } => {
-                let changed = ask!(resume_kind(v1::ResumeKindRequest { kind })).changed;
+                let changed = ask!(json, queue.resume_kind(v1::ResumeKindRequest { kind })).changed;
                 print(&format!("{} {}", kind_word(kind), if changed { "goes on" } else { "was not paused" }))
             }
             Verb::Redrive { id, kind, key, max, per_second, .. } => {
                 let request = v1::RedriveDeadLettersRequest { job_id: id, kind, key, max, per_second };
-                let redriven = ask!(redrive_dead_letters(request));
+                let redriven = ask!(json, queue.redrive_dead_letters(request));
                 print(&format!("dead letters that are tried again: {}", redriven.redriven))
             }
             Verb::Monitor { kind, key, id } => {
@@ -237,7 +227,7 @@ impl Verb {
             Verb::Probe { count, key, delay_ms, work_ms, failures, max_retries } => {
                 let count = Some(count);
                 let request = v1::EnqueueProbeRequest { count, key, delay_ms, work_ms, failures, max_retries };
-                print(&ask!(enqueue_probe(request)).job_ids.join("\n"))
+                print(&ask!(json, queue.enqueue_probe(request)).job_ids.join("\n"))
             }
         }
     }
