@@ -5,7 +5,7 @@
 use http::StatusCode;
 
 use crate::model::Json;
-use crate::model::connection::{Fault, FaultCode};
+use crate::model::connection::{Fault, FaultCode, Verdict};
 
 /// An answer as it came.
 pub struct Heard<'a> {
@@ -128,6 +128,18 @@ pub enum Expiry {
     Near(String),
     /// It is past.
     Past(Fault),
+}
+
+impl Expiry {
+    /// What is found of an account whose subscription ends so: nothing else counts once it has, and an end that is near
+    /// is a warning.
+    pub fn judge(self, found: impl FnOnce() -> Verdict) -> Verdict {
+        match self {
+            Expiry::Past(fault) => fault.into(),
+            Expiry::Near(warning) => found().warn(warning),
+            Expiry::Far => found(),
+        }
+    }
 }
 
 /// Reads a date an account is good until, that day included.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Method;
 
-use super::answer::{Expiry, Heard, Object, expiry, rate_limited};
+use super::answer::{Heard, Object, expiry, rate_limited};
 use super::request::{Ask, Asking, required, secret};
 use crate::model::connection::{Account, FaultCode, Verdict};
 
@@ -51,21 +51,15 @@ fn off() -> Verdict {
 }
 
 fn device(account: &Account, heard: &Heard<'_>, body: &Object) -> Verdict {
-    let expires = expiry(NAME, body.text("expired"), "%d %B %Y", account.now);
     let state = body.text("device_status").map(str::to_ascii_lowercase);
-    let verdict = match (state.as_deref(), &expires) {
-        (_, Expiry::Past(fault)) => fault.clone().into(),
-        (Some("connect" | "connected"), _) => Verdict::good(),
-        (Some("disconnect" | "disconnected"), _) => off(),
+    let found = || match state.as_deref() {
+        Some("connect" | "connected") => Verdict::good(),
+        Some("disconnect" | "disconnected") => off(),
         _ => heard.by_status(NAME, KEY).into(),
     };
-    let verdict = verdict.of(body.text("name"));
-    let verdict = match body.number("quota") {
+    let verdict = expiry(NAME, body.text("expired"), "%d %B %Y", account.now).judge(found).of(body.text("name"));
+    match body.number("quota") {
         Some(0) => verdict.warn("the quota of messages is used up"),
-        _ => verdict,
-    };
-    match expires {
-        Expiry::Near(warning) => verdict.warn(warning),
         _ => verdict,
     }
 }

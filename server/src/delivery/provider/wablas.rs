@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::answer::{Expiry, Heard, Object, expiry, rate_limited};
+use super::answer::{Heard, Object, expiry, rate_limited};
 use super::request::{Ask, Asking, required};
 use crate::model::connection::{Account, Fault, FaultCode, Verdict};
 
@@ -75,22 +75,16 @@ fn device(account: &Account, body: &Object) -> Verdict {
     let none = || Verdict::good_but("Wablas did not say whether the device is connected");
     let Some(data) = body.object("data") else { return none() };
     let state = data.text("status").map(str::to_ascii_lowercase);
-    let expires = expiry(NAME, data.text("expired_date"), "%Y-%m-%d", account.now);
-    let verdict = match (state.as_deref(), &expires) {
-        (_, Expiry::Past(fault)) => fault.clone().into(),
+    let found = || match state.as_deref() {
         _ if data.flag("active") == Some(false) => Verdict::bad(
             FaultCode::AccountInactive,
             "the device is not active at Wablas; the token is good, look at its subscription there",
         ),
-        (Some("connected"), _) => Verdict::good(),
-        (None, _) => none(),
-        (Some(_), _) => off(),
+        Some("connected") => Verdict::good(),
+        None => none(),
+        Some(_) => off(),
     };
-    let verdict = verdict.of(data.text("name"));
-    match expires {
-        Expiry::Near(warning) => verdict.warn(warning),
-        _ => verdict,
-    }
+    expiry(NAME, data.text("expired_date"), "%Y-%m-%d", account.now).judge(found).of(data.text("name"))
 }
 
 #[cfg(test)]
