@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use prost_types::Timestamp;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use upbridge_client::{Client, v1};
@@ -15,31 +14,18 @@ use upbridge_proto::v1::integration_service_client::IntegrationServiceClient;
 
 use crate::hub::{Hub, now_seconds};
 use crate::load::Lane;
+use crate::past::{DAYS, Making};
 
-/// Entries made in one transaction, so that the log does not grow to the size of the table.
-const MADE: usize = 250_000;
-/// Days the past reaches back, evenly.
-const DAYS: i64 = 90;
 /// The integration.
 const ID: &str = "00000000-0000-7000-8000-000000000001";
 
 /// Makes a past of `entries`, in the place of the one that is there.
 pub async fn seed(database_url: &str, entries: usize) -> Result<()> {
-    let is_postgres = database_url.starts_with("postgres");
-    let from = now_seconds() - DAYS * 86_400;
-    let (id, at, second, unix) = match is_postgres {
-        true => (
-            format!("'{ID}'::uuid"),
-            format!("to_timestamp({from} + n * {} / {entries})", DAYS * 86_400),
-            "lpad(to_hex(n), 32, '0')::uuid",
-            "CAST(floor(extract(epoch FROM created_at)) AS BIGINT)",
-        ),
-        false => (
-            format!("x'{}'", ID.replace('-', "")),
-            format!("strftime('%Y-%m-%dT%H:%M:%f+00:00', {from} + n * {} / {entries}, 'unixepoch')", DAYS * 86_400),
-            "unhex(printf('%032x', n))",
-            "CAST(strftime('%s', created_at) AS BIGINT)",
-        ),
+    let making = Making::new(database_url, entries, now_seconds());
+    let (row, at, unix) = (making.id(), making.at(), making.unix());
+    let (id, json) = match making.is_postgres {
+        true => (format!("'{ID}'::uuid"), "::jsonb"),
+        false => (format!("x'{}'", ID.replace('-', "")), ""),
     };
     let mut statements: Vec<String> = vec![
         "DELETE FROM integration_logs".into(),
@@ -51,31 +37,18 @@ pub async fn seed(database_url: &str, entries: usize) -> Result<()> {
              FALSE) ON CONFLICT DO NOTHING"
         ),
     ];
-    let fill = |first: usize, last: usize| {
-        let series = match is_postgres {
-            true => format!("FROM generate_series({first}::bigint, {last}) AS series(n)"),
-            false => "FROM series".to_owned(),
-        };
-        let before = match is_postgres {
-            true => String::new(),
-            false => format!(
-                "WITH RECURSIVE series(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM series WHERE n < {last}) "
-            ),
-        };
-        // Of fifty, one is a test, one a change of the configuration, and one a call that failed.
-        let details =
-            "CASE WHEN n % 100 = 7 THEN '{\"class\":\"timeout\"}' WHEN n % 50 = 7 THEN '{\"class\":\"auth\"}' END";
-        let json = if is_postgres { "::jsonb" } else { "" };
-        format!(
-            "INSERT INTO integration_logs (id, integration_id, action, status, message, request_data, response_data, \
-             error_details, duration, ip_address, user_agent, created_at, updated_at) {before}SELECT {second}, {id}, \
-             CASE n % 50 WHEN 3 THEN 'test' WHEN 5 THEN 'config_change' ELSE 'webhook' END, \
-             CASE n % 50 WHEN 7 THEN 'failed' ELSE 'success' END, 'A payment changed its state', \
-             '{{\"event\":\"payment.success\",\"order\":\"order-000000001\"}}'{json}, '{{\"status\":200}}'{json}, \
-             ({details}){json}, 100 + n % 300, '192.0.2.7', 'bench', {at}, {at} {series}"
-        )
-    };
-    statements.extend((0..entries).step_by(MADE).map(|first| fill(first, entries.min(first + MADE) - 1)));
+    let insert = "INSERT INTO integration_logs (id, integration_id, action, status, message, request_data, response_data, \
+                  error_details, duration, ip_address, user_agent, created_at, updated_at)";
+    // Of fifty, one is a test, one a change of the configuration, and one a call that failed.
+    let details =
+        "CASE WHEN n % 100 = 7 THEN '{\"class\":\"timeout\"}' WHEN n % 50 = 7 THEN '{\"class\":\"auth\"}' END";
+    let values = format!(
+        "{row}, {id}, CASE n % 50 WHEN 3 THEN 'test' WHEN 5 THEN 'config_change' ELSE 'webhook' END, \
+         CASE n % 50 WHEN 7 THEN 'failed' ELSE 'success' END, 'A payment changed its state', \
+         '{{\"event\":\"payment.success\",\"order\":\"order-000000001\"}}'{json}, '{{\"status\":200}}'{json}, \
+         ({details}){json}, 100 + n % 300, '192.0.2.7', 'bench', {at}, {at}"
+    );
+    statements.extend(making.fill(insert, &values));
     let minute = format!(
         "SELECT {unix} / 60 * 60 AS starts_at, action, status, COALESCE(error_details->>'class', '') AS error_class, \
          COUNT(*) AS count, COUNT(duration) AS timed, SUM(duration) AS millis FROM integration_logs GROUP BY 1, 2, 3, 4"
@@ -98,21 +71,7 @@ pub async fn seed(database_url: &str, entries: usize) -> Result<()> {
              GROUP BY integration_id, {start}, action, status, error_class"
         ));
     }
-    statements.push("ANALYZE".to_owned());
-    if is_postgres {
-        let mut connection = PgConnection::connect(database_url).await?;
-        for statement in statements {
-            sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
-        }
-        connection.close().await?;
-    } else {
-        let mut connection = SqliteConnection::connect(database_url).await?;
-        for statement in statements {
-            sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
-        }
-        connection.close().await?;
-    }
-    Ok(())
+    making.run(database_url, statements).await
 }
 
 /// What is asked of the integration.

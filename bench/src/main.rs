@@ -7,7 +7,7 @@
 //!
 //! The cast: [`process`] starts the servers as children, so that they share nothing with the load but the
 //! machine; [`load`] keeps 64 calls in flight and takes medians; [`lanes`], [`http`] and [`ledger`] are the
-//! calls; [`queue`] is the event queue from end to end, [`hooks`] webhooks out, whose receiver is [`sink`]; [`scenarios`] puts them together; [`report`] prints the table.
+//! calls; [`past`] fills a database; [`queue`] is the event queue from end to end, [`hooks`] webhooks out, whose receiver is [`sink`]; [`scenarios`] puts them together; [`report`] prints the table.
 //!
 //! What is guaranteed: every answer was checked, and what was recorded was read back and added up, before a
 //! number is printed. What is not: that the load generator is free. It shares the cores with the server in the
@@ -25,6 +25,7 @@ mod lanes;
 mod ledger;
 mod load;
 mod machine;
+mod past;
 mod process;
 mod queue;
 mod report;
