@@ -30,6 +30,8 @@ pub enum Priority {
 
 /// As far as what waits is counted.
 const COUNTED: u64 = 1_000;
+/// Deliveries looked through for one page of a list.
+const WALKED: u64 = 10_000;
 /// Tries shown of one delivery.
 const MOST_TRIES: u64 = 100;
 
@@ -321,29 +323,39 @@ pub async fn find<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<Option
     asked(Entity::find_by_id(id).one(connection)).await?.map(read).transpose()
 }
 
-/// A page of a webhook's deliveries, newest first, with one more than asked for when there are more.
+/// A page of a webhook's deliveries, newest first, with one more than asked for when there are more; and how far they
+/// were looked through, where that is not to their end.
 pub async fn list<C: ConnectionTrait>(
     connection: &C,
     webhook_id: Uuid,
     filter: &DeliveryFilter,
     page: &Page,
-) -> Result<Vec<HookDelivery>> {
-    let mut query = Entity::find().filter(Column::WebhookId.eq(webhook_id));
+) -> Result<(Vec<HookDelivery>, Option<Uuid>)> {
+    let mut query = Entity::find().filter(Column::WebhookId.eq(webhook_id)).order_by_desc(Column::Id);
     if let Some(after) = &page.after {
         query = query.filter(Column::Id.lt(after.id));
     }
+    // The words as the indexes have them: only so are they seen to serve.
+    query = match filter.status {
+        Some(DeliveryStatus::Held) => query.filter(Expr::cust("status = 'held'")),
+        Some(DeliveryStatus::Failed) => query.filter(Expr::cust("status IN ('held', 'failed')")),
+        _ => query,
+    };
+    // What an index does not part from the rest is looked for among so many at most.
+    let is_walk = filter.event.is_some() || !matches!(filter.status, None | Some(DeliveryStatus::Held));
+    let last = query.clone().select_only().column(Column::Id).offset(WALKED - 1).limit(1).into_tuple::<Uuid>();
+    let reached = if is_walk { asked(last.one(connection)).await? } else { None };
+    if let Some(reached) = reached {
+        query = query.filter(Column::Id.gte(reached));
+    }
     if let Some(status) = filter.status {
         query = query.filter(Expr::cust(format!("status = '{}'", status.as_str())));
-        if status == DeliveryStatus::Failed {
-            // The list of words as the index has it: only so is it seen to serve.
-            query = query.filter(Expr::cust("status IN ('held', 'failed')"));
-        }
     }
     if let Some(event) = &filter.event {
         query = query.filter(Column::Event.eq(event));
     }
-    let rows = asked(query.order_by_desc(Column::Id).limit(u64::from(page.size) + 1).all(connection)).await?;
-    rows.into_iter().map(read).collect()
+    let rows = asked(query.limit(u64::from(page.size) + 1).all(connection)).await?;
+    Ok((rows.into_iter().map(read).collect::<Result<_>>()?, reached))
 }
 
 /// The tries of a delivery, oldest first.

@@ -54,20 +54,24 @@ impl Page {
     }
 
     /// Makes a page of what was read: one item more than [`Page::size`] says whether there is another page.
-    pub fn cut<T>(&self, mut items: Vec<T>, place: impl Fn(&T) -> Place) -> Paged<T> {
+    pub fn cut<T>(&self, items: Vec<T>, place: impl Fn(&T) -> Place) -> Paged<T> {
+        self.cut_searched(items, place, None)
+    }
+
+    /// The same of what was looked for among other things: `reached` is how far a search came that ended before it had
+    /// looked at all.
+    pub fn cut_searched<T>(&self, mut items: Vec<T>, place: impl Fn(&T) -> Place, reached: Option<Place>) -> Paged<T> {
         let more = items.len() > self.size as usize;
         items.truncate(self.size as usize);
-        let next = match items.last() {
-            Some(last) if more => {
-                let place = place(last);
-                let mut token = self.filters.to_vec();
-                token.extend_from_slice(place.id.as_bytes());
-                token.extend_from_slice(place.group.as_bytes());
-                URL_SAFE_NO_PAD.encode(token)
-            }
-            _ => String::new(),
-        };
-        Paged { items, next }
+        let next = if more { items.last().map(place) } else { reached };
+        Paged { items, next: next.map(|place| self.token(&place)).unwrap_or_default() }
+    }
+
+    fn token(&self, after: &Place) -> String {
+        let mut token = self.filters.to_vec();
+        token.extend_from_slice(after.id.as_bytes());
+        token.extend_from_slice(after.group.as_bytes());
+        URL_SAFE_NO_PAD.encode(token)
     }
 }
 
@@ -95,5 +99,12 @@ mod tests {
         assert!(Page::parse(Some(3), Some(&cut.next), "month=2024-02").is_err());
         assert!(Page::parse(Some(3), Some("nonsense"), "").is_err());
         assert!(page.cut(ids[..3].to_vec(), place).next.is_empty());
+        // A search that ended early goes on where it ended, unless the page is full before that.
+        let after = |items: &[Uuid]| {
+            let cut = page.cut_searched(items.to_vec(), place, Some(place(&ids[3])));
+            Page::parse(Some(3), Some(&cut.next), "month=2024-01").unwrap().after
+        };
+        assert_eq!((after(&[]), after(&ids[..1])), (Some(place(&ids[3])), Some(place(&ids[3]))));
+        assert_eq!(after(&ids), Some(place(&ids[2])));
     }
 }

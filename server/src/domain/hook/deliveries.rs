@@ -58,8 +58,9 @@ impl Hub {
         page: &Page,
     ) -> Result<Paged<HookDelivery>> {
         storage::hook::find(self.store.read(), id).await?.ok_or(NO_HOOK)?;
-        let deliveries = storage::hook_delivery::list(self.store.read(), id, filter, page).await?;
-        Ok(page.cut(deliveries, |delivery| Place { group: String::new(), id: delivery.id }))
+        let (deliveries, reached) = storage::hook_delivery::list(self.store.read(), id, filter, page).await?;
+        let place = |id| Place { group: String::new(), id };
+        Ok(page.cut_searched(deliveries, |delivery| place(delivery.id), reached.map(place)))
     }
 
     /// One delivery, and its tries.

@@ -233,3 +233,56 @@ async fn what_a_webhook_missed_while_it_was_off_is_listed_and_replayed() {
     assert_eq!(refusal(hooks.clone().delete_integration_webhook(delete()).await).0, Code::NotFound);
     assert_eq!(hub.database.count("SELECT COUNT(*) FROM webhook_deliveries").await, 0);
 }
+
+#[tokio::test]
+async fn a_rare_event_among_many_is_looked_for_page_by_page() {
+    let hub = hub().await;
+    let hooks = hub.admin().await.integration_webhooks();
+    let integration_id = integration(&hub.database, Provider::Midtrans).await;
+    let request = v1::CreateIntegrationWebhookRequest {
+        integration_id: integration_id.to_string(),
+        webhook_url: "https://receiver.example/hook".into(),
+        events: vec!["payment.success".into()],
+        ..Default::default()
+    };
+    let hook = hooks.clone().create_integration_webhook(request).await.expect("made").into_inner().webhook.unwrap();
+    let id = match hub.database.is_postgres() {
+        true => "lpad(to_hex(n), 32, '0')::uuid",
+        false => "unhex(printf('%032x', n))",
+    };
+    let many = format!(
+        "INSERT INTO webhook_deliveries (id, webhook_id, integration_id, event, payload, status) \
+         WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 20500) \
+         SELECT {id}, (SELECT id FROM integration_webhooks), (SELECT integration_id FROM integration_webhooks), \
+         CASE WHEN n IN (3, 15000) THEN 'payment.failed' ELSE 'payment.success' END, '{{}}', \
+         CASE WHEN n IN (7, 8) THEN 'held' ELSE 'success' END FROM numbers"
+    );
+    hub.database.execute(&many).await;
+    let pages = async |status: Option<v1::WebhookDeliveryStatus>, event: Option<&str>, size: i32| {
+        let mut request = v1::ListWebhookDeliveriesRequest {
+            webhook_id: hook.id.clone(),
+            status: status.map(Into::into),
+            event: event.map(str::to_owned),
+            page_size: Some(size),
+            page_token: None,
+        };
+        let mut pages = Vec::new();
+        loop {
+            let page = hooks.clone().list_webhook_deliveries(request.clone()).await.expect("a page").into_inner();
+            let found: Vec<String> = page.deliveries.iter().map(|one| one.id[32..].to_owned()).collect();
+            pages.push(found.join(" "));
+            if page.next_page_token.is_empty() || pages.len() > 5 {
+                return pages;
+            }
+            request.page_token = Some(page.next_page_token);
+        }
+    };
+    use v1::WebhookDeliveryStatus::{Failed, Held, Pending, Success};
+    assert_eq!(pages(None, Some("payment.failed"), 50).await, ["3a98", "", "0003"]);
+    assert_eq!(pages(Some(Success), Some("payment.failed"), 1).await, ["3a98", "", "0003"]);
+    assert_eq!(pages(Some(Pending), None, 50).await, ["", "", ""]);
+    // What an index parts from the rest is looked for nowhere else.
+    assert_eq!(pages(Some(Held), None, 50).await, ["0008 0007"]);
+    assert_eq!(pages(Some(Held), None, 1).await, ["0008", "0007"]);
+    assert_eq!(pages(Some(Failed), None, 50).await, [""]);
+}
