@@ -30,7 +30,8 @@ impl MigrationTrait for Migration {
         run(
             manager,
             &[
-                "CREATE INDEX integration_logs_by_time ON integration_logs (integration_id, created_at, id)",
+                // With what the begun hours at the ends of a range are counted by.
+                "CREATE INDEX integration_logs_by_time ON integration_logs (integration_id, created_at, id, action, status)",
                 // What is looked for among the many calls that went well.
                 "CREATE INDEX integration_logs_of_rare_actions ON integration_logs (integration_id, action, created_at, id) \
                  WHERE action <> 'webhook'",

@@ -1,7 +1,7 @@
 //! What happened to integrations, as it is looked for, counted and shown.
 
+pub mod buckets;
 pub mod dates;
-pub mod days;
 
 use std::collections::BTreeMap;
 

@@ -58,12 +58,14 @@ pub async fn of_kinds<C: ConnectionTrait>(
     Ok(counts)
 }
 
-/// How many entries the filter lets through on each of the newest `most` days that start in `[from, to)` and have any.
-pub async fn of_days<C: ConnectionTrait>(
+/// How many entries the filter lets through in each of the newest `most` days or hours that start in `[from, to)` and
+/// have any.
+pub async fn of_buckets<C: ConnectionTrait>(
     connection: &C,
     dialect: Dialect,
     integration_id: Uuid,
     filter: &LogFilter,
+    span: Span,
     (from, to): (i64, i64),
     most: u32,
 ) -> Result<Vec<(i64, i64)>> {
@@ -71,8 +73,9 @@ pub async fn of_days<C: ConnectionTrait>(
     let status = filter.status.map_or(String::new(), |status| format!(" AND status = '{}'", status.as_str()));
     let sql = format!(
         "SELECT starts_at, CAST(SUM(count) AS BIGINT) AS count FROM integration_counts WHERE integration_id = $1 \
-         AND span = 'day' AND starts_at >= $2 AND starts_at < $3{action}{status} GROUP BY starts_at \
-         HAVING SUM(count) > 0 ORDER BY starts_at DESC LIMIT {most}"
+         AND span = '{}' AND starts_at >= $2 AND starts_at < $3{action}{status} GROUP BY starts_at \
+         HAVING SUM(count) > 0 ORDER BY starts_at DESC LIMIT {most}",
+        span.as_str()
     );
     let values = [integration_id.into(), from.into(), to.into()];
     let rows = asked(connection.query_all_raw(dialect.statement(sql, values))).await?;

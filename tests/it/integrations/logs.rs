@@ -280,7 +280,7 @@ async fn explained(hub: &TestHub) {
         (" AND created_at >= '2026' AND created_at < '2027'", "COVERING INDEX integration_logs_by_time"),
         (" AND action = 'test' AND action <> 'webhook'", "integration_logs_of_rare_actions"),
         (" AND status = 'failed' AND status <> 'success'", "integration_logs_not_well"),
-        (" AND action = 'webhook' AND status = 'success'", "integration_logs_by_time"),
+        (" AND action = 'webhook' AND status = 'success'", "COVERING INDEX integration_logs_by_time"),
     ] {
         let plan = plan(filter).await;
         assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{filter}: {plan}");

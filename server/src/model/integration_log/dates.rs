@@ -66,16 +66,21 @@ impl Dates {
         pieces
     }
 
-    /// Starts of the whole days within, `[first, last)`, and what is left over after them.
-    pub fn whole_days(&self) -> ((i64, i64), Option<Dates>) {
-        let day = length(Span::Day);
-        let first = self.from.map_or(-FAR, |at| ceil(at, day));
-        let last = self.to.map_or(FAR, |at| floor(at.timestamp(), day));
+    /// Starts of the whole days or hours within, `[first, last)`, and what is left over after them.
+    pub fn whole(&self, span: Span) -> ((i64, i64), Option<Dates>) {
+        let first = self.from.map_or(-FAR, |at| ceil(at, length(span)));
+        let last = self.to.map_or(FAR, |at| floor(at.timestamp(), length(span)));
         if first > last {
             return ((first, first), Some(*self));
         }
         let newest = self.to.filter(|to| instant(last) < *to);
         ((first, last), newest.map(|to| Dates { from: Some(instant(last)), to: Some(to) }))
+    }
+
+    /// Whether it is a few days long and each hour within has its bucket.
+    pub fn has_hours(&self, now: Instant) -> bool {
+        let few = |(from, to): (Instant, Instant)| to - from <= TimeDelta::days(2) && finest(from, now) != Span::Day;
+        self.from.zip(self.to).is_some_and(few)
     }
 }
 
