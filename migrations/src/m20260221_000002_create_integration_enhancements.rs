@@ -33,10 +33,10 @@ impl MigrationTrait for Migration {
                 // With what the begun hours at the ends of a range are counted by.
                 "CREATE INDEX integration_logs_by_time ON integration_logs (integration_id, created_at, id, action, status)",
                 // What is looked for among the many calls that went well.
-                "CREATE INDEX integration_logs_of_rare_actions ON integration_logs (integration_id, action, created_at, id) \
-                 WHERE action <> 'webhook'",
-                "CREATE INDEX integration_logs_not_well ON integration_logs (integration_id, created_at, id) \
-                 WHERE status <> 'success'",
+                "CREATE INDEX integration_logs_of_rare_actions ON integration_logs \
+                 (integration_id, action, created_at, id, status) WHERE action <> 'webhook'",
+                "CREATE INDEX integration_logs_not_well ON integration_logs \
+                 (integration_id, created_at, id, action, status) WHERE status <> 'success'",
                 // The tries of a delivery.
                 "CREATE INDEX integration_logs_by_delivery ON integration_logs (delivery_id, id) \
                  WHERE delivery_id IS NOT NULL",
