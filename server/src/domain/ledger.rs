@@ -297,7 +297,7 @@ fn events(entries: &[Entry], answers: &[Option<Result<Recorded>>], at: Instant) 
                 "usage_amount": many.iter().map(|one| i64::from(one.record.amount)).sum::<i64>(),
             }),
         };
-        NewEvent { kind: EventKind::UsageSync, user_id, status: EventStatus::Completed, payload, at }
+        NewEvent { kind: EventKind::UsageSync, user_id, status: EventStatus::Completed, payload: payload.into(), at }
     };
     by_user.into_iter().map(event).collect()
 }

@@ -11,7 +11,7 @@ use crate::model::job::{JobFilter, JobKind, JobState, JobView, Kind, NewJob, Red
 use crate::model::page::{Page, Paged, Place};
 use crate::model::queue::{self, JobCounts, KindStats, ProcessingTime, QueueReport, QueueStats};
 use crate::model::tally::{Metric, Span};
-use crate::model::{Ctx, Error, Instant, Json, Result};
+use crate::model::{Ctx, Error, Instant, Json, JsonText, Result};
 use crate::storage::{self, WriteTx, tally};
 
 /// Dead letters counted at most: the queue keeps far fewer.
@@ -220,7 +220,7 @@ impl Hub {
     pub async fn enqueue_probe(&self, ctx: &Ctx, drill: Drill) -> Result<Vec<Uuid>> {
         let now = self.now();
         let run_at = (!drill.delay.is_zero()).then(|| now + drill.delay);
-        let payload = json!({ "millis": drill.work.as_millis() as u64, "fails": drill.failures });
+        let payload = JsonText::from(json!({ "millis": drill.work.as_millis() as u64, "fails": drill.failures }));
         let probe = || NewJob {
             run_at,
             max_retries: drill.max_retries,

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 pub use super::job::EventStatus;
 use super::words::words;
-use super::{Instant, Json};
+use super::{Instant, JsonText};
 
 words! {
     /// What an event is about. The order is the order of importance: a subscription decides over access.
@@ -28,15 +28,15 @@ pub struct NewEvent {
     /// `Pending` when something remains to be done, `Completed` when the write itself was all.
     pub status: EventStatus,
     /// What happened.
-    pub payload: Json,
+    pub payload: JsonText,
     /// When.
     pub at: Instant,
 }
 
-impl NewEvent {
-    /// What it is counted as in a status.
-    pub fn label(&self, status: EventStatus) -> String {
-        format!("{}.{}", self.kind.as_str(), status.as_str())
+impl EventKind {
+    /// What an event about it is counted as in a status.
+    pub fn label(self, status: EventStatus) -> String {
+        format!("{}.{}", self.as_str(), status.as_str())
     }
 }
 

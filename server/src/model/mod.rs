@@ -31,8 +31,8 @@ pub mod webhook;
 pub use context::{Ctx, Principal};
 pub use email::Email;
 pub use upbridge_service::model::{
-    Clock, Credential, Error, Instant, Json, Month, Origin, Reason, RequestId, Result, address, clock, error, failure,
-    page, queue, transition, words,
+    Clock, Credential, Error, Instant, Json, JsonText, Month, Origin, Reason, RequestId, Result, address, clock, error,
+    failure, page, queue, transition, words,
 };
 
 /// Work that is remembered for later, with the kinds of it that the hub has.

@@ -41,7 +41,6 @@ impl Emit for WriteTx {
     }
 
     fn emit_as(&mut self, id: Uuid, event: NewEvent) {
-        self.tally(Metric::Events, &event.label(event.status), event.at, 1, 0);
         self.extra::<Emitted>().push((id, event));
         self.changed();
     }
@@ -80,6 +79,8 @@ async fn insert(tx: &mut WriteTx, events: Vec<(Uuid, NewEvent)>) -> Result<(), D
         "created_at",
         "updated_at",
     ];
+    let name = |(_, event): &(Uuid, NewEvent)| ((event.kind, event.status), event.at);
+    tx.tally_each(Metric::Events, events.iter().map(name), |(kind, status)| kind.label(*status));
     let mut rows = Rows::new(COLUMNS, events.len());
     let max_retries = tx.max_retries();
     for (id, event) in events {

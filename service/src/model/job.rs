@@ -8,7 +8,7 @@ use rand::Rng;
 use uuid::Uuid;
 
 use super::words::words;
-use super::{Instant, Json};
+use super::{Instant, Json, JsonText};
 
 words! {
     /// Where a job stands.
@@ -165,7 +165,7 @@ pub struct NewJob {
     /// Not before this; `None` is at once.
     pub run_at: Option<Instant>,
     /// What the handler needs. No secrets: they are read when they are used.
-    pub payload: Json,
+    pub payload: JsonText,
     /// The record that stands and falls with the job; what it is, the server's companion knows.
     pub event_id: Option<Uuid>,
     /// Tries after the first; `None` is what the server is configured with.
@@ -176,7 +176,7 @@ pub struct NewJob {
 
 impl NewJob {
     /// A job of a kind with its rule's priority, to be done at once.
-    pub fn new(kind: impl Into<Kind>, key: impl Into<String>, payload: Json, at: Instant) -> NewJob {
+    pub fn new(kind: impl Into<Kind>, key: impl Into<String>, payload: impl Into<JsonText>, at: Instant) -> NewJob {
         let kind = kind.into();
         let priority = kind.rule().priority;
         let id = Uuid::now_v7();
@@ -187,7 +187,7 @@ impl NewJob {
             unique_key: None,
             priority,
             run_at: None,
-            payload,
+            payload: payload.into(),
             event_id: None,
             max_retries: None,
             at,

@@ -9,6 +9,7 @@ pub mod context;
 pub mod error;
 pub mod failure;
 pub mod job;
+pub mod json_text;
 pub mod month;
 pub mod page;
 pub mod queue;
@@ -19,6 +20,7 @@ pub mod words;
 pub use clock::Clock;
 pub use context::{Credential, Origin, RequestId};
 pub use error::{Error, Reason, Result};
+pub use json_text::JsonText;
 pub use month::Month;
 
 /// An instant in UTC, cut to microseconds: what both databases keep.

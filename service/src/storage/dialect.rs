@@ -59,11 +59,11 @@ impl Dialect {
         }
     }
 
-    /// How rows of `width` cells travel.
-    pub(super) fn pieces(self, width: usize, cells: Vec<Value>) -> Vec<Piece> {
+    /// How rows of `width` cells travel, of which those in the columns `json` are JSON.
+    pub(super) fn pieces(self, width: usize, cells: Vec<Value>, json: u64) -> Vec<Piece> {
         match self {
             Dialect::Sqlite => rows::values(width, cells).collect(),
-            Dialect::Postgres => rows::arrays(width, cells),
+            Dialect::Postgres => rows::arrays(width, cells, json),
         }
     }
 

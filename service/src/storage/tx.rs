@@ -1,6 +1,7 @@
 //! The transaction a write is made in, and the only key to jobs, running counts and what a server records with them.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sea_orm::{DatabaseTransaction, DbErr};
@@ -11,7 +12,7 @@ use super::job::{Feed, Listeners, turn::Turns};
 use super::{Companion, job, tally};
 use crate::model::Instant;
 use crate::model::job::{JobState, Kind, Kinds, NewJob};
-use crate::model::tally::Counter;
+use crate::model::tally::{Counter, Span};
 
 /// What all writes of this server share.
 pub(super) struct Common {
@@ -141,6 +142,24 @@ impl WriteTx {
     pub fn tally(&mut self, counter: impl Into<Counter>, label: &str, at: Instant, count: i64, amount: i64) {
         self.wrote = true;
         tally::add(&mut self.counts, counter.into(), label, at, count, amount);
+    }
+
+    /// Counts each of a set, by what names it for `label` and when. Those of one name and minute are counted as one: no
+    /// bucket is shorter, and a label is made once for all of them.
+    pub fn tally_each<N: Ord>(
+        &mut self,
+        counter: impl Into<Counter>,
+        set: impl IntoIterator<Item = (N, Instant)>,
+        label: impl Fn(&N) -> String,
+    ) {
+        let mut counts: BTreeMap<(N, i64), (Instant, i64)> = BTreeMap::new();
+        for (name, at) in set {
+            counts.entry((name, Span::Minute.start(at))).or_insert((at, 0)).1 += 1;
+        }
+        let counter = counter.into();
+        for ((name, _), (at, count)) in counts {
+            self.tally(counter, &label(&name), at, count, 0);
+        }
     }
 
     /// Counts jobs that come to a state, or with a negative number leave it.

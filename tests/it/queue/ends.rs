@@ -52,7 +52,11 @@ async fn a_death_that_the_handler_cannot_bear_is_recorded_without_it_and_stops_n
     let shop = Shop::open().await;
     let worker = shop.worker(options(), work);
     let cursed = json!({ "outcome": "dead", "died": "fails" });
-    let dead = |key: &str, payload, max_retries| NewJob { payload, max_retries, ..shop.job(JobKind::UserSync, key) };
+    let dead = |key: &str, payload: serde_json::Value, max_retries| NewJob {
+        payload: payload.into(),
+        max_retries,
+        ..shop.job(JobKind::UserSync, key)
+    };
     // The last is tried again before it is given up: a failed try is what is recorded first.
     let mut jobs = vec![dead("a", cursed.clone(), Some(0)), dead("b", cursed, Some(1))];
     jobs.extend((0..20).map(|n| dead(&format!("c{n}"), json!({ "outcome": "dead" }), None)));

@@ -78,7 +78,7 @@ impl Shop {
             kind: EventKind::UserSync,
             user_id: Uuid::now_v7(),
             status: EventStatus::Pending,
-            payload: serde_json::json!({}),
+            payload: serde_json::json!({}).into(),
             at: self.clock.now(),
         };
         let add = |tx: &mut WriteTx, (event, job): &(NewEvent, NewJob)| {

@@ -313,7 +313,7 @@ async fn a_failed_job_gives_way_to_a_newer_one_of_its_unique_key() {
             .boxed()
         }
     });
-    let first = NewJob { payload: serde_json::json!({"first": true}), ..shop.job(JobKind::UserSync, "u") };
+    let first = NewJob { payload: serde_json::json!({"first": true}).into(), ..shop.job(JobKind::UserSync, "u") };
     shop.add(vec![first.unique("u")]).await;
     worker.has_run(1).await;
     shop.add(vec![shop.job(JobKind::UserSync, "u").unique("u")]).await;

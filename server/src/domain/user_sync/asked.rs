@@ -80,7 +80,7 @@ impl Hub {
             return Ok(job);
         }
         let key = format!("{user_id}@{}", target.url);
-        Ok(NewJob { payload: json!({ "creatorup_api_url": target.url }), ..job }.unique(key))
+        Ok(NewJob { payload: json!({ "creatorup_api_url": target.url }).into(), ..job }.unique(key))
     }
 
     async fn settled(&self, event_id: Uuid) -> Result<()> {

@@ -54,7 +54,7 @@ impl Line {
         storage::user_sync::mark_pending(tx, &[subscription.user_id]).await?;
         if self.is_connected && times < MOST_OVERTAKEN {
             let Change(event) = Change::of_subscription(subscription, "overtaken");
-            let job = NewJob { payload: json!({ OVERTAKEN: times + 1 }), ..push(event.user_id, event.at) };
+            let job = NewJob { payload: json!({ OVERTAKEN: times + 1 }).into(), ..push(event.user_id, event.at) };
             let priority = JobKind::SubscriptionSync.rule().priority;
             let event_id = tx.emit(event);
             tx.enqueue(NewJob { priority, ..job }.for_event(event_id));
@@ -107,7 +107,7 @@ impl Change {
     }
 
     fn new(kind: EventKind, user_id: Uuid, payload: Json, at: Instant) -> Change {
-        Change(NewEvent { kind, user_id, status: EventStatus::Pending, payload, at })
+        Change(NewEvent { kind, user_id, status: EventStatus::Pending, payload: payload.into(), at })
     }
 }
 

@@ -149,7 +149,7 @@ async fn ask(tx: &mut WriteTx, found: &Standings, changed: bool, now: Instant) -
                 kind: EventKind::UserSync,
                 user_id: *id,
                 status: EventStatus::Pending,
-                payload: json!({ "change": if changed { "plan_updated" } else { "refreshed" }, "user_id": id }),
+                payload: json!({ "change": if changed { "plan_updated" } else { "refreshed" }, "user_id": id }).into(),
                 at: now,
             }),
         };

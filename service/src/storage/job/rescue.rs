@@ -270,7 +270,7 @@ mod tests {
         let setup = Setup { migrations, kinds: &[ANY], companion: std::sync::Arc::new(()) };
         let store = Store::open(&options, setup, stop.clone()).await.unwrap();
         let at = Instant::default();
-        let jobs: Vec<NewJob> = (0..7).map(|_| NewJob::new(ANY, "u", Default::default(), at)).collect();
+        let jobs: Vec<NewJob> = (0..7).map(|_| NewJob::new(ANY, "u", crate::model::Json::Null, at)).collect();
         let add = store.write(jobs, |tx, jobs| {
             jobs.iter().for_each(|job| tx.enqueue(job.clone()));
             Box::pin(async { Ok(()) })
