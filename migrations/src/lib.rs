@@ -12,6 +12,7 @@ mod m20240104_000001_add_event_queue;
 mod m20240105_000001_add_webhooks_and_alerts;
 mod m20260221_000001_create_integrations;
 mod m20260221_000002_create_integration_enhancements;
+mod m20261121_000001_find_webhooks_once_settled;
 pub mod queue;
 pub mod table;
 
@@ -34,6 +35,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20240105_000001_add_webhooks_and_alerts::Migration),
             Box::new(m20260221_000001_create_integrations::Migration),
             Box::new(m20260221_000002_create_integration_enhancements::Migration),
+            Box::new(m20261121_000001_find_webhooks_once_settled::Migration),
         ]
     }
 }

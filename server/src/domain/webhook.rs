@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::json;
 use uuid::Uuid;
 
 use super::Hub;
@@ -27,10 +26,10 @@ use crate::model::page::{Page, Paged, Place};
 use crate::model::signature::{self, Key, Refused, Sent};
 use crate::model::usage::Report;
 use crate::model::webhook::{
-    Arrival, CREATORUP, Delivery, DeliveryKey, Receipt, Rejection, SubscriptionUpdate, WebhookEvent, WebhookFilter,
-    WebhookLog, occurred_at,
+    Arrival, CREATORUP, Delivery, DeliveryKey, Receipt, Rejection, SubscriptionUpdate, Task, WebhookEvent,
+    WebhookFilter, WebhookLog, occurred_at,
 };
-use crate::model::{Ctx, Error, Instant, Json, Principal, Reason, Result};
+use crate::model::{Ctx, Error, Instant, Json, JsonText, Principal, Reason, Result};
 use crate::storage::{self, Lane, Store};
 
 /// Refused webhooks logged a minute at most: of those that proved nothing, and of those that did.
@@ -77,8 +76,8 @@ impl Webhooks {
 pub struct Incoming {
     /// The id in its body.
     pub event_id: Option<String>,
-    /// Digest of its content, for a webhook that came without a signature.
-    pub content: [u8; 32],
+    /// Digest of its content, when it came without a signature.
+    pub content: Option<[u8; 32]>,
     /// When it says that it happened.
     pub said_at: Option<Instant>,
 }
@@ -162,14 +161,9 @@ impl Hub {
         // The id of the delivery tells batches of one name apart where its sender gave them no id of their own.
         let signed_id = delivery(ctx).and_then(|delivery| delivery.proof.id.clone());
         let report = Report { key: report.key.clone().or(signed_id), ..report };
-        let summary = json!({
-            "webhook": WebhookEvent::UsageUpdate.as_str(),
-            "batch_name": report.batch_name,
-            "usage_type": report.usage_type,
-            "usage_amount": report.amount.unwrap_or(1),
-        });
-        let work = apply::usage_work(&report)?;
-        self.receive(ctx, WebhookEvent::UsageUpdate, report.user_id, incoming, summary, work).await
+        let standing = self.check_webhook_user(report.user_id).await;
+        let task = apply::usage_task(&report)?;
+        self.receive(ctx, WebhookEvent::UsageUpdate, report.user_id, incoming, task, standing).await
     }
 
     /// Stores that a subscription changed, to be applied soon after.
@@ -187,79 +181,70 @@ impl Hub {
         }
         let signed_at = delivery(ctx).and_then(|delivery| delivery.proof.signed_at);
         let update = SubscriptionUpdate { occurred_at: occurred_at(incoming.said_at, signed_at, now), ..update };
-        let summary = json!({
-            "webhook": WebhookEvent::SubscriptionUpdate.as_str(),
-            "plan": update.plan,
-            "status": update.status.as_str(),
-            "end_date": update.end_date,
-            "occurred_at": update.occurred_at,
-        });
-        let work = apply::subscription_work(user_id, &update)?;
-        self.receive(ctx, WebhookEvent::SubscriptionUpdate, user_id, incoming, summary, work).await
+        let standing = match self.check_webhook_user(user_id).await {
+            Ok(()) => self.plan_of_webhook(user_id, &update.plan).await.map(drop),
+            refused => refused,
+        };
+        let task = apply::subscription_task(user_id, &update)?;
+        self.receive(ctx, WebhookEvent::SubscriptionUpdate, user_id, incoming, task, standing).await
     }
 
+    /// Stores a webhook, unless what it names is not there, as `standing` says.
     async fn receive(
         &self,
         ctx: &Ctx,
         event: WebhookEvent,
         user_id: Uuid,
         incoming: Incoming,
-        summary: Json,
-        work: Json,
+        task: Task,
+        standing: Result<()>,
     ) -> Result<Receipt> {
         let delivery = delivery(ctx);
         let proof = delivery.map(|delivery| &delivery.proof);
-        let content = proof.map_or(incoming.content, |proof| proof.content);
+        let content = proof.map(|proof| proof.content).or(incoming.content);
+        let content = content.ok_or_else(|| Error::internal("a webhook without a digest"))?;
         let signed_id = proof.and_then(|proof| proof.id.as_deref());
-        let arrival = Arrival {
+        let arrival = Arc::new(Arrival {
             event,
             key: DeliveryKey::of(event, signed_id, incoming.event_id.as_deref(), content),
             user_id,
-            payload: delivery.map_or_else(|| Some(work.clone()), payload),
+            payload: delivery.map_or_else(|| Some(task.work.clone()), payload),
             signature: delivery.and_then(signature),
             ip: ctx.ip.map(|ip| ip.to_string()).unwrap_or_default(),
-            summary,
-            work,
+            task,
             at: self.now(),
-        };
-        let rejection = Rejection {
-            event,
-            user_id: Some(user_id),
-            payload: None,
-            signature: arrival.signature.clone(),
-            ip: arrival.ip.clone(),
-            error: String::new(),
-            at: arrival.at,
-        };
-        let kept = arrival.payload.clone();
-        let stored = match self.check_webhook(&arrival).await {
-            Ok(()) => self.webhooks.arrivals.submit(arrival).await,
+        });
+        let stored = match standing {
+            Ok(()) => self.webhooks.arrivals.submit(arrival.clone()).await,
             Err(refused) => Err(refused),
         };
         if let Err(error @ (Error::NotFound { .. } | Error::Unprocessable { .. } | Error::Taken { .. })) = &stored {
-            self.log_proved(Rejection { payload: kept, error: error.to_string(), ..rejection }).await;
+            let rejection = Rejection {
+                event,
+                user_id: Some(user_id),
+                payload: arrival.payload.clone(),
+                signature: arrival.signature.clone(),
+                ip: arrival.ip.clone(),
+                error: error.to_string(),
+                at: arrival.at,
+            };
+            self.log_proved(rejection).await;
         }
         stored
     }
 
-    /// Whether what a webhook names is there.
-    async fn check_webhook(&self, arrival: &Arrival) -> Result<()> {
-        match self.user(arrival.user_id).await {
-            Ok(_) => {}
+    /// Whether the user a webhook names is there.
+    async fn check_webhook_user(&self, user_id: Uuid) -> Result<()> {
+        match self.user(user_id).await {
+            Ok(_) => Ok(()),
             // Another hub may have made the user since this one last looked.
             Err(Error::NotFound { what }) => {
-                let found = storage::user::find(self.store.read(), arrival.user_id).await?;
+                let found = storage::user::find(self.store.read(), user_id).await?;
                 found.ok_or(Error::NotFound { what })?;
-                self.caches.users.forget(&arrival.user_id);
+                self.caches.users.forget(&user_id);
+                Ok(())
             }
-            Err(error) => return Err(error),
-        }
-        match arrival.event {
-            WebhookEvent::UsageUpdate => Ok(()),
-            WebhookEvent::SubscriptionUpdate => {
-                let name = arrival.work["plan"].as_str().unwrap_or_default();
-                self.plan_of_webhook(arrival.user_id, name).await.map(drop)
-            }
+            Err(error) => Err(error),
         }
     }
 
@@ -290,7 +275,7 @@ impl Hub {
 
     /// A page of webhooks, newest first.
     pub async fn list_webhook_logs(&self, filter: &WebhookFilter, page: &Page) -> Result<Paged<WebhookLog>> {
-        let logs = storage::webhook::list(self.store.read(), filter, page).await?;
+        let logs = storage::webhook::list(self.store.read(), self.store.dialect(), filter, page).await?;
         Ok(page.cut(logs, |log| Place { group: String::new(), id: log.id }))
     }
 }
@@ -308,11 +293,11 @@ fn signature(delivery: &Delivery) -> Option<String> {
 
 /// The body as it is kept: without its own signature, which would be as good as the secret for this one body, and
 /// without NUL, which PostgreSQL cannot keep.
-fn payload(delivery: &Delivery) -> Option<Json> {
+fn payload(delivery: &Delivery) -> Option<JsonText> {
     let mut body: Json = serde_json::from_slice(&delivery.body).ok()?;
     body.as_object_mut()?.shift_remove("signature");
     without_nul(&mut body);
-    Some(body)
+    Some(body.into())
 }
 
 fn without_nul(json: &mut Json) {

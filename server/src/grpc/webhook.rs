@@ -11,7 +11,7 @@ use crate::domain::webhook::Incoming;
 use crate::model::page::Page;
 use crate::model::usage::Source;
 use crate::model::webhook::{self as model, SubscriptionUpdate, WebhookFilter, subscription_status};
-use crate::model::{Error, Instant, Result as HubResult};
+use crate::model::{Ctx, Error, Instant, Principal, Result as HubResult};
 
 #[tonic::async_trait]
 impl WebhookService for Door {
@@ -21,7 +21,8 @@ impl WebhookService for Door {
     ) -> Result<Response<HandleUsageWebhookResponse>, Status> {
         let (ctx, mut message) = convert::open(request)?;
         message.signature = None;
-        let incoming = Incoming { content: content(&message), event_id: message.event_id.take(), said_at: None };
+        let content = unsigned(&ctx, &message);
+        let incoming = Incoming { content, event_id: message.event_id.take(), said_at: None };
         let report = UsageReport {
             usage_data: message.usage_data,
             digiup_user_id: Some(message.digiup_user_id),
@@ -43,7 +44,7 @@ impl WebhookService for Door {
         let (ctx, mut message) = convert::open(request)?;
         message.signature = None;
         let incoming = Incoming {
-            content: content(&message),
+            content: unsigned(&ctx, &message),
             event_id: message.event_id.take(),
             said_at: message.occurred_at.map(|at| convert::instant(at, "occurred_at")).transpose().map_err(status)?,
         };
@@ -105,9 +106,11 @@ impl WebhookService for Door {
     }
 }
 
-/// Digest of what a caller without a signature sent; a message has one encoding of the same fields.
-fn content(message: &impl Message) -> [u8; 32] {
-    Sha256::digest(message.encode_to_vec()).into()
+/// Digest of what a caller without a signature sent; a message has one encoding of the same fields. What is signed has
+/// the digest of its bytes.
+fn unsigned(ctx: &Ctx, message: &impl Message) -> Option<[u8; 32]> {
+    let is_signed = matches!(ctx.principal, Principal::Webhook(_));
+    (!is_signed).then(|| Sha256::digest(message.encode_to_vec()).into())
 }
 
 fn read(data: Option<SubscriptionData>, now: Instant) -> HubResult<SubscriptionUpdate> {

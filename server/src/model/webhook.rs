@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::membership::SubscriptionStatus;
 use super::signature::Proof;
 use super::words::words;
-use super::{Instant, Json};
+use super::{Instant, Json, JsonText};
 
 /// Who sends the webhooks of the contract.
 pub const CREATORUP: &str = "creatorup";
@@ -84,17 +84,25 @@ pub struct Arrival {
     /// The user it is about.
     pub user_id: Uuid,
     /// The body as it was read.
-    pub payload: Option<Json>,
+    pub payload: Option<JsonText>,
     /// The signature, cut to 255 characters.
     pub signature: Option<String>,
     /// Where it came from; may be empty.
     pub ip: String,
-    /// What is told in the sync event.
-    pub summary: Json,
-    /// What the job needs.
-    pub work: Json,
+    /// What is to be done about it.
+    pub task: Task,
     /// When it came.
     pub at: Instant,
+}
+
+/// What a webhook asks to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// What the job needs.
+    pub work: JsonText,
+    /// What is told in the sync event, with what the job needs: the event is kept much longer than the job, and can be
+    /// tried again as long as it is.
+    pub told: JsonText,
 }
 
 /// A webhook that was refused.
@@ -105,7 +113,7 @@ pub struct Rejection {
     /// The user it names, when that could be read.
     pub user_id: Option<Uuid>,
     /// The body as it was read; nothing is kept of one that proved nothing.
-    pub payload: Option<Json>,
+    pub payload: Option<JsonText>,
     /// The signature, cut to 255 characters.
     pub signature: Option<String>,
     /// Where it came from; may be empty.

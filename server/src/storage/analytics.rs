@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::dialect::Dialect;
 use super::entity::usage_monthly;
-use super::{Store, asked, fault};
+use super::{Store, asked, fault, webhook};
 use crate::model::analytics::{EventFilter, EventRecord, Sizes, TypedCounts, UsageSum, WebhookRecord};
 use crate::model::event::{EventKind, EventStatus};
 use crate::model::page::Page;
@@ -91,8 +91,7 @@ pub async fn count_webhooks<C: ConnectionTrait>(
     dialect: Dialect,
     user_id: Uuid,
 ) -> Result<TypedCounts> {
-    let newest = "SELECT event_type, status FROM webhook_logs WHERE user_id = $1 ORDER BY id DESC LIMIT $2";
-    counts(connection, dialect, newest, user_id).await
+    counts(connection, dialect, &webhook::of_user("id, event_type, status"), user_id).await
 }
 
 async fn counts<C: ConnectionTrait>(
@@ -119,8 +118,7 @@ pub async fn recent_webhooks<C: ConnectionTrait>(
     most: u64,
 ) -> Result<Vec<WebhookRecord>> {
     let query = dialect.statement(
-        "SELECT id, source, event_type, status, error_message, created_at, processed_at FROM webhook_logs \
-         WHERE user_id = $1 ORDER BY id DESC LIMIT $2",
+        webhook::of_user("id, source, event_type, status, error_message, created_at, processed_at"),
         [user_id.into(), (most as i64).into()],
     );
     let read = |row: &QueryResult| -> Result<WebhookRecord, DbErr> {

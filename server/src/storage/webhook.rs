@@ -5,17 +5,19 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect};
+use sea_orm::{ConnectionTrait, EntityTrait, QueryResult, Value};
 use uuid::Uuid;
 
-use super::entity::webhook_log::{Column, Entity, Model};
+use super::dialect::Dialect;
+use super::entity::webhook_log::{Entity, Model};
 use super::row::{column, word};
 use super::rows::Rows;
 use super::{WriteTx, asked};
 use crate::model::page::Page;
 use crate::model::tally::Metric;
-use crate::model::webhook::{Arrival, CREATORUP, DeliveryKey, Rejection, WebhookFilter, WebhookLog, WebhookStatus};
+use crate::model::webhook::{
+    Arrival, CREATORUP, DeliveryKey, Rejection, WebhookEvent, WebhookFilter, WebhookLog, WebhookStatus,
+};
 use crate::model::{Instant, Json, Result};
 
 /// What the ledger knows under a key.
@@ -33,7 +35,7 @@ pub async fn enter(tx: &mut WriteTx, keys: &[(Uuid, &DeliveryKey, Instant)]) -> 
     const COLUMNS: &[&str] = &["source", "delivery_key", "body_digest", "log_id", "received_at"];
     const ENTER: &str = "INSERT INTO webhook_receipts (source, delivery_key, body_digest, log_id, received_at) \
                          SELECT source, delivery_key, body_digest, log_id, received_at FROM receipt WHERE true \
-                         ON CONFLICT (delivery_key, source) DO NOTHING RETURNING delivery_key";
+                         ON CONFLICT (delivery_key, source) DO NOTHING";
     if keys.is_empty() {
         return Ok(Vec::new());
     }
@@ -45,25 +47,23 @@ pub async fn enter(tx: &mut WriteTx, keys: &[(Uuid, &DeliveryKey, Instant)]) -> 
         rows.text(CREATORUP).text(&key.key).text(&key.digest).uuid(*id).time(*at);
     }
     let dialect = tx.dialect();
-    let entered = asked(rows.query(tx.connection(), dialect, "receipt", ENTER)).await?;
-    if entered.len() == keys.len() {
+    let entered = asked(rows.execute(tx.connection(), dialect, "receipt", ENTER)).await?;
+    if entered == keys.len() as u64 {
         return Ok(vec![None; keys.len()]);
     }
-    let entered: std::collections::HashSet<String> =
-        entered.iter().map(|row| column(row, "delivery_key")).collect::<Result<_>>()?;
-    let old: Vec<&str> =
-        keys.iter().map(|(_, key, _)| key.key.as_str()).filter(|key| !entered.contains(*key)).collect();
-    let known = find_receipts(tx, &old).await?;
-    Ok(keys.iter().map(|(_, key, _)| known.get(&key.key).cloned()).collect())
+    let found = find_receipts(tx, keys).await?;
+    let known =
+        |(id, key, _): &(Uuid, &DeliveryKey, Instant)| found.get(&key.key).filter(|known| known.id != *id).cloned();
+    Ok(keys.iter().map(known).collect())
 }
 
-async fn find_receipts(tx: &WriteTx, keys: &[&str]) -> Result<HashMap<String, Known>> {
+async fn find_receipts(tx: &WriteTx, keys: &[(Uuid, &DeliveryKey, Instant)]) -> Result<HashMap<String, Known>> {
     const FIND: &str = "SELECT receipts.delivery_key, receipts.log_id, receipts.body_digest FROM wanted \
                         JOIN webhook_receipts AS receipts ON receipts.delivery_key = wanted.delivery_key \
                         AND receipts.source = wanted.source";
     let mut rows = Rows::new(&["source", "delivery_key"], keys.len());
-    for key in keys {
-        rows.text(CREATORUP).text(*key);
+    for (_, key, _) in keys {
+        rows.text(CREATORUP).text(&key.key);
     }
     let found = asked(rows.query(tx.reader(), tx.dialect(), "wanted", FIND)).await?;
     let known = |row: &QueryResult| {
@@ -81,8 +81,9 @@ pub async fn insert(tx: &mut WriteTx, arrivals: &[(Uuid, &Arrival)]) -> Result<(
         rows.uuid(*id).text(CREATORUP).text(arrival.event.as_str()).uuid(arrival.user_id).json(arrival.payload.clone());
         rows.text_or_null(arrival.signature.clone()).text(WebhookStatus::Received.as_str()).text(&arrival.ip);
         rows.time(arrival.at);
-        tx.tally(Metric::Webhooks, &arrival.event.label(WebhookStatus::Received), arrival.at, 1, 0);
     }
+    let label = |event: &WebhookEvent| event.label(WebhookStatus::Received);
+    tx.tally_each(Metric::Webhooks, arrivals.iter().map(|(_, arrival)| (arrival.event, arrival.at)), label);
     let dialect = tx.dialect();
     asked(rows.insert(tx.connection(), dialect, "webhook_logs", "")).await
 }
@@ -172,25 +173,53 @@ pub async fn find<C: ConnectionTrait>(connection: &C, id: Uuid) -> Result<Option
 }
 
 /// A page of logs, newest first, with one more than asked for when there are more.
-pub async fn list<C: ConnectionTrait>(connection: &C, filter: &WebhookFilter, page: &Page) -> Result<Vec<WebhookLog>> {
-    let mut query = Entity::find().order_by_desc(Column::Id).limit(u64::from(page.size) + 1);
-    if let Some(after) = &page.after {
-        query = query.filter(Column::Id.lt(after.id));
+pub async fn list<C: ConnectionTrait>(
+    connection: &C,
+    dialect: Dialect,
+    filter: &WebhookFilter,
+    page: &Page,
+) -> Result<Vec<WebhookLog>> {
+    let (mut tests, mut values) = (Vec::new(), vec![Value::from(i64::from(page.size) + 1)]);
+    for (test, value) in [
+        ("id <", page.after.as_ref().map(|after| Value::from(after.id))),
+        ("event_type =", filter.event_type.clone().map(Value::from)),
+        ("source =", filter.source.clone().map(Value::from)),
+        ("user_id =", filter.user_id.map(Value::from)),
+    ] {
+        if let Some(value) = value {
+            values.push(value);
+            tests.push(format!("{test} ${}", values.len()));
+        }
     }
-    if let Some(status) = filter.status {
-        // A literal and not a bound value: only so does a planner see that the partial index of failed ones serves.
-        query = query.filter(Expr::cust(format!("status = '{}'", status.as_str())));
-    }
-    if let Some(event_type) = &filter.event_type {
-        query = query.filter(Column::EventType.eq(event_type));
-    }
-    if let Some(source) = &filter.source {
-        query = query.filter(Column::Source.eq(source));
-    }
-    if let Some(user_id) = filter.user_id {
-        query = query.filter(Column::UserId.eq(user_id));
-    }
-    asked(query.all(connection)).await?.into_iter().map(WebhookLog::try_from).collect()
+    // Literals and not bound values: only so does a planner see that a partial index serves.
+    let standing = match (filter.user_id, filter.status) {
+        (Some(_), None) => vec![RECEIVED.to_owned(), SETTLED.to_owned()],
+        (Some(_), Some(status)) if status != WebhookStatus::Received => {
+            vec![format!("{SETTLED} AND status = '{}'", status.as_str())]
+        }
+        (_, Some(status)) => vec![format!("status = '{}'", status.as_str())],
+        (None, None) => vec!["true".to_owned()],
+    };
+    let select = |standing: &String| {
+        let tests: String = tests.iter().map(|test| format!(" AND {test}")).collect();
+        format!("SELECT * FROM webhook_logs WHERE {standing}{tests}")
+    };
+    let selects = standing.iter().map(select).collect::<Vec<_>>().join(" UNION ALL ");
+    let query = dialect.statement(format!("{selects} ORDER BY id DESC LIMIT $1"), values);
+    asked(Entity::find().from_raw_sql(query).all(connection)).await?.into_iter().map(WebhookLog::try_from).collect()
+}
+
+/// What tells a webhook that waits to be applied from one that was applied, refused or given up.
+const RECEIVED: &str = "status = 'received'";
+const SETTLED: &str = "status <> 'received'";
+
+/// A query of `columns` of the webhooks about a user, newest first: `$1` is the user, `$2` how many at most.
+///
+/// Those that are settled are in an index by user. Those that are not are few, or soon will be, and are found by a walk
+/// through them.
+pub(super) fn of_user(columns: &str) -> String {
+    let select = |standing| format!("SELECT {columns} FROM webhook_logs WHERE user_id = $1 AND {standing}");
+    format!("{} UNION ALL {} ORDER BY id DESC LIMIT $2", select(RECEIVED), select(SETTLED))
 }
 
 impl TryFrom<Model> for WebhookLog {

@@ -6,6 +6,8 @@
 //! What CreatorUp has changed is not told to it, unless a push of before may have come to it afterwards: that is, when
 //! one was confirmed later than the change, or is under way while it is applied.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -14,85 +16,117 @@ use super::super::Hub;
 use crate::model::job::{Job, Outcome};
 use crate::model::membership::{Plan, Subscription, SubscriptionSource, SubscriptionStatus};
 use crate::model::usage::{Report, Source};
-use crate::model::webhook::{CREATORUP, SubscriptionUpdate, WebhookStatus};
-use crate::model::{Ctx, Error, Instant, Json, Month, Principal, Result};
+use crate::model::webhook::{CREATORUP, SubscriptionUpdate, Task, WebhookEvent, WebhookStatus};
+use crate::model::{Ctx, Error, Instant, Json, JsonText, Month, Principal, Result};
 use crate::storage::webhook::Fate;
 use crate::storage::{self, WriteTx, audit};
 
 /// A report on its way through the queue.
 #[derive(Serialize, Deserialize)]
-struct UsageWork {
+struct UsageWork<'a> {
     user_id: Uuid,
-    key: Option<String>,
-    batch_name: String,
-    batch_type: String,
-    usage_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Cow<'a, str>>,
+    batch_name: Cow<'a, str>,
+    batch_type: Cow<'a, str>,
+    usage_type: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     amount: Option<i32>,
-    month: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    month: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     completed_at: Option<Instant>,
-    metadata: Option<Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Cow<'a, Json>>,
     received_at: Instant,
 }
 
 /// A change of a subscription on its way through the queue.
 #[derive(Serialize, Deserialize)]
-struct SubscriptionWork {
+struct SubscriptionWork<'a> {
     user_id: Uuid,
-    plan: String,
-    status: String,
+    plan: Cow<'a, str>,
+    status: Cow<'a, str>,
     end_date: Option<Instant>,
     occurred_at: Instant,
 }
 
-pub(super) fn usage_work(report: &Report) -> Result<Json> {
+/// What is told of a report.
+#[derive(Serialize)]
+struct UsageTold<'a> {
+    webhook: &'static str,
+    batch_name: &'a str,
+    usage_type: &'a str,
+    usage_amount: i32,
+    work: &'a UsageWork<'a>,
+}
+
+/// What is told of a change of a subscription.
+#[derive(Serialize)]
+struct SubscriptionTold<'a> {
+    webhook: &'static str,
+    plan: &'a str,
+    status: &'static str,
+    end_date: Option<Instant>,
+    occurred_at: Instant,
+    work: &'a SubscriptionWork<'a>,
+}
+
+pub(super) fn usage_task(report: &Report) -> Result<Task> {
     let work = UsageWork {
         user_id: report.user_id,
-        key: report.key.clone(),
-        batch_name: report.batch_name.clone(),
-        batch_type: report.batch_type.clone(),
-        usage_type: report.usage_type.clone(),
+        key: report.key.as_deref().map(Cow::Borrowed),
+        batch_name: Cow::Borrowed(&report.batch_name),
+        batch_type: Cow::Borrowed(&report.batch_type),
+        usage_type: Cow::Borrowed(&report.usage_type),
         amount: report.amount,
-        month: report.month.map(|month| month.to_string()),
+        month: report.month.map(|month| Cow::Owned(month.to_string())),
         completed_at: report.completed_at,
-        metadata: report.metadata.clone(),
+        metadata: report.metadata.as_ref().map(Cow::Borrowed),
         received_at: report.received_at,
     };
-    serde_json::to_value(work).map_err(Error::internal)
+    let told = UsageTold {
+        webhook: WebhookEvent::UsageUpdate.as_str(),
+        batch_name: &report.batch_name,
+        usage_type: &report.usage_type,
+        usage_amount: report.amount.unwrap_or(1),
+        work: &work,
+    };
+    Ok(Task { told: JsonText::of(&told)?, work: JsonText::of(&work)? })
 }
 
 fn read_usage(job: &Job) -> Option<Report> {
-    let work: UsageWork = serde_json::from_value(job.payload.clone()).ok()?;
+    let work = UsageWork::deserialize(&job.payload).ok()?;
     Some(Report {
         user_id: work.user_id,
-        key: work.key,
-        batch_name: work.batch_name,
-        batch_type: work.batch_type,
-        usage_type: work.usage_type,
+        key: work.key.map(Cow::into_owned),
+        batch_name: work.batch_name.into_owned(),
+        batch_type: work.batch_type.into_owned(),
+        usage_type: work.usage_type.into_owned(),
         amount: work.amount,
         month: work.month.map(|month| Month::parse(&month).ok_or(())).transpose().ok()?,
         completed_at: work.completed_at,
-        metadata: work.metadata,
+        metadata: work.metadata.map(Cow::into_owned),
         source: Source::Webhook,
         received_at: work.received_at,
     })
 }
 
-pub(super) fn subscription_work(user_id: Uuid, update: &SubscriptionUpdate) -> Result<Json> {
-    let work = SubscriptionWork {
-        user_id,
-        plan: update.plan.clone(),
-        status: update.status.as_str().to_owned(),
-        end_date: update.end_date,
-        occurred_at: update.occurred_at,
-    };
-    serde_json::to_value(work).map_err(Error::internal)
+pub(super) fn subscription_task(user_id: Uuid, update: &SubscriptionUpdate) -> Result<Task> {
+    let SubscriptionUpdate { plan, status, end_date, occurred_at } = update;
+    let (status, end_date, occurred_at) = (status.as_str(), *end_date, *occurred_at);
+    let work =
+        SubscriptionWork { user_id, plan: Cow::Borrowed(plan), status: Cow::Borrowed(status), end_date, occurred_at };
+    let webhook = WebhookEvent::SubscriptionUpdate.as_str();
+    let told = SubscriptionTold { webhook, plan, status, end_date, occurred_at, work: &work };
+    Ok(Task { told: JsonText::of(&told)?, work: JsonText::of(&work)? })
 }
 
 fn read_subscription(job: &Job) -> Option<(Uuid, SubscriptionUpdate)> {
-    let work: SubscriptionWork = serde_json::from_value(job.payload.clone()).ok()?;
+    let work = SubscriptionWork::deserialize(&job.payload).ok()?;
     let status = SubscriptionStatus::parse(&work.status)?;
     let SubscriptionWork { user_id, plan, end_date, occurred_at, .. } = work;
-    Some((user_id, SubscriptionUpdate { plan, status, end_date, occurred_at }))
+    Some((user_id, SubscriptionUpdate { plan: plan.into_owned(), status, end_date, occurred_at }))
 }
 
 impl Hub {

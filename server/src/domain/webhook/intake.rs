@@ -1,13 +1,14 @@
 //! How webhooks are stored: sets of arrivals, refusals and fates, each in a few statements.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::model::event::{EventKind, EventStatus, NewEvent};
 use crate::model::job::{JobKind, NewJob};
-use crate::model::webhook::{Arrival, DeliveryKey, Receipt, Rejection, WebhookEvent};
+use crate::model::webhook::{Arrival, DeliveryKey, Receipt, Rejection, Task, WebhookEvent};
 use crate::model::{Error, Instant, Result};
 use crate::storage::webhook::{self as stored, Fate, Known};
 use crate::storage::{Batch, Emit, WriteTx};
@@ -16,13 +17,13 @@ use crate::storage::{Batch, Emit, WriteTx};
 pub struct ArrivalBatch;
 
 impl Batch for ArrivalBatch {
-    type Item = Arrival;
+    type Item = Arc<Arrival>;
     type Answer = Receipt;
 
     fn apply<'a>(
         &'a self,
         tx: &'a mut WriteTx,
-        items: &'a [&'a Arrival],
+        items: &'a [&'a Arc<Arrival>],
     ) -> BoxFuture<'a, Result<Vec<Result<Receipt>>>> {
         Box::pin(async move {
             let mut first: HashMap<&str, usize> = HashMap::with_capacity(items.len());
@@ -46,7 +47,7 @@ impl Batch for ArrivalBatch {
             }
             stored::insert(tx, &new).await?;
             new.into_iter().for_each(|(id, arrival)| remember(tx, id, arrival));
-            let answer = |(at, item): (usize, &&Arrival)| {
+            let answer = |(at, item): (usize, &&Arc<Arrival>)| {
                 let (known, entered_by) =
                     standing.get(item.key.key.as_str()).ok_or_else(|| Error::internal("no key"))?;
                 if known.digest != item.key.digest {
@@ -64,13 +65,12 @@ fn remember(tx: &mut WriteTx, id: Uuid, arrival: &Arrival) {
         WebhookEvent::UsageUpdate => (EventKind::UsageSync, JobKind::UsageSync),
         WebhookEvent::SubscriptionUpdate => (EventKind::SubscriptionSync, JobKind::SubscriptionSync),
     };
-    // With what is to be done: the event is kept much longer than the job, and can be tried again as long as it is.
-    let mut payload = arrival.summary.clone();
-    payload["work"] = arrival.work.clone();
+    let Task { work, told } = &arrival.task;
+    let payload = told.clone();
     let event =
         NewEvent { kind: event, user_id: arrival.user_id, status: EventStatus::Pending, payload, at: arrival.at };
     tx.emit_as(id, event);
-    tx.enqueue(NewJob::new(job, arrival.user_id.to_string(), arrival.work.clone(), arrival.at).for_event(id));
+    tx.enqueue(NewJob::new(job, arrival.user_id.to_string(), work.clone(), arrival.at).for_event(id));
 }
 
 /// The lane of refusals.
