@@ -303,6 +303,44 @@ async fn a_webhook_is_seen_in_the_totals_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_users_webhooks_are_listed_while_they_wait_and_afterwards() {
+    let hub = TestHub::start().await;
+    let (member, other, admin) = (hub.subscriber(2).await, hub.subscriber(2).await, hub.admin().await);
+    let applied = deliver(&hub, USAGE, &batch(&member.id, "b0")).await;
+    fate(&hub, &applied).await;
+    let kind = v1::JobKind::UsageSync.into();
+    admin.queue().pause_kind(v1::PauseKindRequest { kind }).await.unwrap();
+    let mut sent = vec![applied];
+    for at in 1..3 {
+        sent.push(deliver(&hub, USAGE, &batch(&member.id, &format!("b{at}"))).await);
+        deliver(&hub, USAGE, &batch(&other.id, &format!("b{at}"))).await;
+    }
+    sent.reverse();
+    let receipts: Vec<String> = sent.iter().map(|receipt| receipt["event_id"].as_str().unwrap().to_owned()).collect();
+    let list = async |request: v1::ListWebhookLogsRequest| {
+        let request = v1::ListWebhookLogsRequest { user_id: Some(member.id.clone()), ..request };
+        admin.webhooks().list_webhook_logs(request).await.unwrap().into_inner()
+    };
+    let ids = |answer: &v1::ListWebhookLogsResponse| answer.logs.iter().map(|log| log.id.clone()).collect::<Vec<_>>();
+    let page = v1::ListWebhookLogsRequest { page_size: Some(2), ..Default::default() };
+    let newest = list(page.clone()).await;
+    assert_eq!(ids(&newest), receipts[..2]);
+    let rest = list(v1::ListWebhookLogsRequest { page_token: Some(newest.next_page_token), ..page }).await;
+    assert_eq!((ids(&rest), rest.next_page_token.as_str()), (receipts[2..].to_vec(), ""));
+    for (status, expected) in
+        [(v1::WebhookStatus::Received, &receipts[..2]), (v1::WebhookStatus::Processed, &receipts[2..])]
+    {
+        let answer = list(v1::ListWebhookLogsRequest { status: Some(status.into()), ..Default::default() }).await;
+        assert_eq!(ids(&answer), expected);
+    }
+    admin.queue().resume_kind(v1::ResumeKindRequest { kind }).await.unwrap();
+    for receipt in &sent {
+        fate(&hub, receipt).await;
+    }
+    assert_eq!(ids(&list(Default::default()).await), receipts);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn administrators_look_webhooks_up_and_nobody_else_does() {
     let hub = TestHub::start().await;
     let member = hub.subscriber(2).await;
