@@ -8,7 +8,7 @@ use tonic::Code;
 use upbridge_client::v1;
 
 use super::{USAGE, batch, logged, records, signed};
-use crate::harness::{self, HubProcess, PostgresServer, eventually, register};
+use crate::harness::{self, HubProcess, PostgresServer, eventually, register, within};
 
 /// What senders have seen.
 #[derive(Default)]
@@ -68,7 +68,7 @@ async fn a_postgresql_that_restarts_and_crashes_under_load_loses_nothing_and_nee
     assert!(seen.refused.load(Ordering::Relaxed) > 0, "nobody noticed the restarts");
     let client = hub.client().await.with_bearer(&member.token);
     // The first read over each connection that a restart has cut is refused; whoever asks again is answered.
-    eventually("all are applied", async || {
+    within(Duration::from_secs(60), "all are applied", async || {
         let month = v1::GetMonthlyUsageRequest { month_year: Some("2024-01".into()), ..Default::default() };
         match client.usage().get_monthly_usage(month).await {
             Ok(answer) => answer.into_inner().total == all,

@@ -45,7 +45,8 @@ use crate::model::job::{Job, JobState, Kind, Kinds, NewJob};
 use crate::model::transition::Transition;
 use crate::model::{Error, Json, Result};
 
-/// Waits for a job that another transaction has in its hands, until one stands by itself instead: a quarter of a second.
+/// Waits for a job that another transaction has in its hands, until one stands by itself instead: 63 ms in all,
+/// for the rest of the transaction waits too.
 const PAUSES: &[Duration] = &[
     Duration::from_millis(1),
     Duration::from_millis(2),
@@ -53,8 +54,6 @@ const PAUSES: &[Duration] = &[
     Duration::from_millis(8),
     Duration::from_millis(16),
     Duration::from_millis(32),
-    Duration::from_millis(64),
-    Duration::from_millis(128),
 ];
 const COLUMNS: &[&str] = &[
     "id",
