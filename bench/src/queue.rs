@@ -111,7 +111,13 @@ impl Shop {
             None => format!("sqlite://{}?mode=rwc", scratch.path().join(format!("{}.db", Uuid::now_v7())).display()),
         };
         let stop = CancellationToken::new();
-        let options = storage::Options { url, read_connections: 4, wait: Duration::from_secs(5), max_retries: 3 };
+        let options = storage::Options {
+            url,
+            read_connections: 4,
+            wait: Duration::from_secs(5),
+            max_retries: 3,
+            patience: storage::PATIENCE,
+        };
         let store = Arc::new(storage::open(&options, stop.clone()).await.map_err(failed)?);
         let shop = Shop { store, stop };
         shop.clear().await?;

@@ -169,6 +169,7 @@ impl Config {
             wait: Duration::from_secs(5),
             // What the hub is told is tried for as long as it takes; this is for videos whose trouble may pass.
             max_retries: 3,
+            patience: storage::PATIENCE,
         }
     }
 

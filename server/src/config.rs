@@ -108,6 +108,8 @@ pub struct Config {
     pub public_url: PublicUrl,
     /// `WEBHOOK_CONCURRENCY`, `WEBHOOK_ENDPOINT_CONCURRENCY`, `WEBHOOK_TIMEOUT`, `WEBHOOK_DISABLE_AFTER`
     pub hooks: hook::Hooks,
+    /// How long a transaction may take; no variable.
+    pub patience: Duration,
     /// `DEVOPS_MODULE_URL`, `DEVOPS_WEBHOOK_SECRET`; `None` without an address: then nothing is made for it.
     pub devops: Option<devops::Devops>,
     /// `WEBHOOK_SECRET`
@@ -226,6 +228,7 @@ impl Config {
             cleanup: retention::read(&mut reader),
             public_url,
             hooks,
+            patience: storage::PATIENCE,
             devops: devops::read(&mut reader, production),
             webhook_secret,
             sealer,
@@ -257,6 +260,7 @@ impl Config {
             read_connections: self.pool_size,
             wait: Duration::from_secs(5),
             max_retries: self.max_sync_retries,
+            patience: self.patience,
         }
     }
 

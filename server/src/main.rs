@@ -169,6 +169,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Seed(seed) => with_hub(&config, async |hub| seed.run(hub).await).await,
         Command::RebuildUsage => {
+            // One transaction, as long as the ledger is.
+            let config = Config { patience: std::time::Duration::MAX, ..config };
             with_hub(&config, async |hub| {
                 let sums = hub.rebuild_sums().await?;
                 eprintln!("{sums} monthly sums made from the ledger");

@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use upbridge_migrations::{Direction, Migrations, Migrator, Standing};
 use upbridge_service::storage as service;
 use upbridge_service::storage::rows;
-pub use upbridge_service::storage::{Batch, Lane, Options, Setup, Store, WriteTx, dialect, job, status};
+pub use upbridge_service::storage::{Batch, Lane, Options, PATIENCE, Setup, Store, WriteTx, dialect, job, status};
 use upbridge_service::storage::{asked, fault, taken};
 
 use crate::model::Result;

@@ -23,6 +23,7 @@ mod membership;
 mod node;
 mod policy;
 mod queue;
+mod silence;
 mod sources;
 mod store;
 mod tidy;

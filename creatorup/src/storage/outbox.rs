@@ -149,7 +149,13 @@ mod tests {
     async fn what_becomes_of_a_set_is_written_to_each_and_what_was_sent_stays_sent() {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}?mode=rwc", directory.path().join("creatorup.db").display());
-        let options = Options { url, read_connections: 2, wait: Duration::from_secs(5), max_retries: 3 };
+        let options = Options {
+            url,
+            read_connections: 2,
+            wait: Duration::from_secs(5),
+            max_retries: 3,
+            patience: Duration::from_secs(30),
+        };
         let stop = CancellationToken::new();
         let store = Store::open(&options, crate::setup(), stop.clone()).await.unwrap();
         let now = Instant::default();

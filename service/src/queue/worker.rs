@@ -14,9 +14,9 @@ use super::books::{Books, Line};
 use super::lease::Lease;
 use super::settle::{SettleBatch, record};
 use super::{Handler, Options};
-use crate::model::Result;
 use crate::model::clock::Clock;
 use crate::model::job::{Job, Outcome};
+use crate::model::{Error, Result};
 use crate::storage::job::Claim;
 use crate::storage::{self, Lane, Store};
 
@@ -24,6 +24,8 @@ use crate::storage::{self, Lane, Store};
 const HAND_BACK: Duration = Duration::from_secs(5);
 /// How soon jobs are claimed that were passed by.
 const PASSED_BY: Duration = Duration::from_millis(10);
+/// How long a look at the queue may take at most.
+const LOOK: Duration = Duration::from_secs(10);
 /// Passes of trimming in one go, of a thousand rows in each state.
 const TRIMS: usize = 20;
 
@@ -162,7 +164,7 @@ impl Dispatcher {
             return held.shared < options.concurrency;
         }
         let store = &self.lease.store;
-        let is_ready = storage::job::look_apart(store.read(), store.dialect(), store.kinds()).await;
+        let is_ready = in_time(store, storage::job::look_apart(store.read(), store.dialect(), store.kinds())).await;
         is_ready.unwrap_or_else(|error| {
             tracing::debug!(%error, "the queue could not be looked at; it is tried again");
             false
@@ -200,7 +202,7 @@ impl Dispatcher {
         let mut due = false;
         if self.hungry == Hunger::Curious {
             // A look costs no transaction; only when something is there to be claimed is one begun.
-            let standing = storage::job::look(store.read(), store.dialect()).await?;
+            let standing = in_time(store, storage::job::look(store.read(), store.dialect())).await?;
             due = standing.next.is_some_and(|next| next <= now);
             next = standing.next.filter(|_| !due).map(|next| deadline(next, now));
             if !standing.ready && !due {
@@ -272,7 +274,7 @@ impl Dispatcher {
     async fn learn_turns(&self) {
         let store = &self.lease.store;
         if store.dialect().is_shared()
-            && let Err(error) = store.learn_turns().await
+            && let Err(error) = in_time(store, store.learn_turns()).await
         {
             tracing::debug!(%error, "the turns of other hubs could not be learnt");
         }
@@ -310,6 +312,13 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// Bounds a look: a worker that waits for an answer that never comes would claim nothing ever again.
+async fn in_time<T>(store: &Store, look: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| Err(Error::unavailable("the database did not answer a look at the queue"));
+    let longest = store.patience().map_or(LOOK, |patience| patience.min(LOOK));
+    tokio::time::timeout(longest, look).await.unwrap_or_else(late)
 }
 
 async fn all_ended(tasks: &mut JoinSet<bool>) {

@@ -156,6 +156,7 @@ impl Dialect {
                 // writer has its index and must not become a walk through a table that has grown since. Planning each
                 // anew instead would do so for the check of each foreign key too, row by row.
                 const PLANNING: [(&str, &str); 2] = [("enable_seqscan", "off"), ("enable_mergejoin", "off")];
+                connect.map_sqlx_postgres_pool_opts(super::pool::let_go_of_the_silent);
                 connect.map_sqlx_postgres_opts(move |postgres| {
                     let session = postgres.application_name("upbridge").statement_cache_capacity(256).options(SESSION);
                     if only_reads { session } else { session.options(PLANNING) }

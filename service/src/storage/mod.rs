@@ -14,6 +14,7 @@ mod companion;
 pub mod dialect;
 mod hint;
 pub mod job;
+mod pool;
 pub mod rows;
 pub mod status;
 pub mod tally;
@@ -41,6 +42,11 @@ pub use tx::WriteTx;
 use writer::Writer;
 pub use writer::{Batch, Lane};
 
+/// How long a transaction may take, of those that a server makes while it serves.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a statement may take, whoever waits for it: for what runs unattended, which nothing else would end.
+const LONGEST: Duration = Duration::from_secs(600);
+
 /// The database of one server.
 pub struct Store {
     dialect: Dialect,
@@ -62,6 +68,9 @@ pub struct Options {
     pub wait: Duration,
     /// Tries after the first of a job that does not say (`MAX_SYNC_RETRIES`).
     pub max_retries: i32,
+    /// How long a transaction on PostgreSQL may take before its connection is given up: what is on its way through a
+    /// network that swallows it is never answered.
+    pub patience: Duration,
 }
 
 /// What a server brings to its store, the same at every start.
@@ -96,6 +105,7 @@ impl Store {
             candidates: job::candidates_sql(dialect, setup.kinds),
             shard: rand::rng().random_range(0..tally::SHARDS),
             max_retries: options.max_retries,
+            patience: (dialect == Dialect::Postgres).then_some(options.patience),
             turns: Turns::default(),
             ready: tokio::sync::Notify::new(),
             announce: tokio::sync::Notify::new(),
@@ -121,6 +131,11 @@ impl Store {
     /// The readers.
     pub fn read(&self) -> &DatabaseConnection {
         &self.read
+    }
+
+    /// How long a transaction may take before its connection is given up; `None` where no network is in between.
+    pub fn patience(&self) -> Option<Duration> {
+        self.common.patience
     }
 
     /// Which database this is, for people.
@@ -276,7 +291,15 @@ pub fn taken(error: DbErr, fields: &[&'static str]) -> Error {
 
 /// Awaits a query and gives its error a meaning.
 pub async fn asked<T>(query: impl Future<Output = Result<T, DbErr>>) -> Result<T> {
-    query.await.map_err(fault)
+    let waiting = pool::Waiting::begin();
+    let answer = tokio::time::timeout(LONGEST, query).await;
+    match answer {
+        Ok(answer) => {
+            waiting.answered();
+            answer.map_err(fault)
+        }
+        Err(_late) => Err(Error::unavailable("the database did not answer a statement")),
+    }
 }
 
 /// The database's own error code, when the error came from the database.

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sea_orm::{DatabaseTransaction, DbErr};
 use uuid::Uuid;
@@ -27,6 +28,8 @@ pub(super) struct Common {
     pub shard: i32,
     /// Tries after the first of a job that does not say.
     pub max_retries: i32,
+    /// How long a transaction may take; `None` where no network is in between.
+    pub patience: Option<Duration>,
     /// Whose turn it is.
     pub turns: Turns,
     /// Told when a job may have become ready.

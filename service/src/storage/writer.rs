@@ -199,7 +199,23 @@ enum Attempt {
     Spoiled(Error),
 }
 
+/// Makes an attempt, as long as a database that is there may need. Without an end to it everything that is written
+/// would wait for ever behind an answer that the network has swallowed, although another connection would do.
 async fn attempt(
+    place: u32,
+    connection: &DatabaseConnection,
+    common: &Arc<Common>,
+    group: &mut [Box<dyn Work>],
+) -> Attempt {
+    let making = make(place, connection, common, group);
+    let Some(patience) = common.patience else { return making.await };
+    match tokio::time::timeout(patience, making).await {
+        Ok(attempt) => attempt,
+        Err(_late) => Attempt::Failed(Error::unavailable("the database did not answer a transaction")),
+    }
+}
+
+async fn make(
     place: u32,
     connection: &DatabaseConnection,
     common: &Arc<Common>,

@@ -25,7 +25,8 @@ impl Book {
     pub async fn open() -> Book {
         let database = TestDatabase::new().await;
         let (stop, wait) = (CancellationToken::new(), Duration::from_secs(5));
-        let options = storage::Options { url: database.url.clone(), read_connections: 2, wait, max_retries: 3 };
+        let options =
+            storage::Options { url: database.url.clone(), read_connections: 2, wait, max_retries: 3, patience: wait };
         let store = storage::open(&options, stop.clone()).await.expect("a store");
         Book { database, store, stop }
     }

@@ -111,6 +111,7 @@ impl Shop {
             read_connections: 4,
             wait: Duration::from_secs(5),
             max_retries: 3,
+            patience: storage::PATIENCE,
         };
         let store = Arc::new(storage::open(&options, stop.clone()).await.expect("a store"));
         Shop { database, store, clock: Arc::new(HeldClock::at(noon())), stop }

@@ -264,7 +264,13 @@ mod tests {
     async fn as_many_are_freed_as_their_kind_lets_run_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}?mode=rwc", directory.path().join("hub.db").display());
-        let options = Options { url, read_connections: 2, wait: Duration::from_secs(5), max_retries: 3 };
+        let options = Options {
+            url,
+            read_connections: 2,
+            wait: Duration::from_secs(5),
+            max_retries: 3,
+            patience: Duration::from_secs(30),
+        };
         let stop = CancellationToken::new();
         let migrations = upbridge_migrations::Migrations::of::<upbridge_migrations::Migrator>();
         let setup = Setup { migrations, kinds: &[ANY], companion: std::sync::Arc::new(()) };
