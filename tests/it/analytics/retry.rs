@@ -25,7 +25,8 @@ async fn with_status(hub: &TestHub, status: &str) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_events_become_pending_with_a_job_and_a_second_call_finds_none() {
     let (hub, failed, _) = failed().await;
-    let letters = hub.database.count("SELECT COUNT(*) FROM finished_jobs WHERE state = 'dead'").await;
+    // The sweep that a hub begins with may have driven the administrator's event once more: two letters of one event.
+    let letters = hub.database.count("SELECT COUNT(DISTINCT event_id) FROM finished_jobs WHERE state = 'dead'").await;
     let retried = post(&hub, "retry-failed-sync", json!({})).await;
     assert_eq!((&retried["retried_count"], &retried["skipped_count"]), (&json!(failed), &json!(0)));
     assert_eq!((&retried["from_dead_letters"], &retried["more"]), (&json!(letters), &json!(false)));
