@@ -211,7 +211,11 @@ impl Shop {
         nothing.watched.store(true, Ordering::Relaxed);
         let mut took = Vec::with_capacity(times);
         for number in 0..times {
-            tokio::time::sleep(Duration::from_millis(5)).await; // until the last one is settled and all is idle
+            // Idle is what it is when the last one is settled, which PostgreSQL takes longer for, and a little after.
+            while self.waiting().await? > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
             self.enqueue(number as u64).await?;
             let answered = Instant::now();
             let began = beginnings.recv().await.ok_or_else(|| anyhow!("the worker ended"))?;
