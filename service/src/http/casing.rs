@@ -52,6 +52,23 @@ impl Casing {
         }
         out
     }
+
+    /// Spells the fields of `message` that a sentence about a request names.
+    pub fn sentence(self, message: MessageId, text: &str) -> String {
+        let message = &Schema::get().messages[message];
+        let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        let spell = |word: &str| {
+            // A name of one word is spelled alike, and may be a word of the language.
+            let field = message.field_by_json(word).filter(|_| word.contains('_'));
+            field.map_or(word.to_owned(), |(_, field)| self.name(field).to_owned())
+        };
+        text.split_inclusive(|letter| !is_part(letter))
+            .map(|piece| {
+                let word = piece.trim_end_matches(|letter| !is_part(letter));
+                spell(word) + &piece[word.len()..]
+            })
+            .collect()
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +82,16 @@ mod tests {
         assert_eq!(Casing::of("/api/administer"), Casing::Snake);
         assert_eq!(Casing::of("/api/v1/client/auth/me"), Casing::Snake);
         assert_eq!(Casing::of("/api/devops/x"), Casing::Snake);
+    }
+
+    #[test]
+    fn a_sentence_is_respelled_where_it_names_fields() {
+        let logs = Schema::get().message("upbridge.v1.ListIntegrationLogsRequest").expect("known");
+        let said = "start_date must not be after end_date, (end_date) nor at no_such_field or page\u{e9}";
+        let spelled = "startDate must not be after endDate, (endDate) nor at no_such_field or page\u{e9}";
+        assert_eq!(Casing::Camel.sentence(logs, said), spelled);
+        assert_eq!(Casing::Snake.sentence(logs, said), said);
+        assert_eq!(Casing::Camel.sentence(logs, ""), "");
     }
 
     #[test]

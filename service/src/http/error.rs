@@ -153,8 +153,10 @@ impl Failure {
                 self.message = spelled + rest;
             }
         }
+        self.message = casing.sentence(message, &self.message);
         for violation in &mut self.details {
             violation.field = casing.path(message, &violation.field);
+            violation.description = casing.sentence(message, &violation.description);
         }
         self
     }

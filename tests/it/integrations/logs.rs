@@ -140,6 +140,10 @@ async fn what_cannot_be_listed_is_refused_by_name() {
         let field = query.split('=').next().unwrap();
         assert_eq!((code, answer["error"]["details"][0]["field"].as_str()), (400, Some(field)), "{answer}");
     }
+    let crossed = format!("/api/admin/integrations/{id}/logs?startDate=2026-02-22&endDate=2026-02-21");
+    let (code, answer) = get(&hub, &crossed).await;
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert_eq!((code, message), (400, "startDate must not be after endDate"), "in the spelling it was asked in");
 }
 
 /// A past of 9,000 entries: many today, fewer in the days before, some too old for counts of minutes, or of hours.
