@@ -186,7 +186,7 @@ async fn the_stream_ends_with_the_session_and_with_the_hub() {
     assert_eq!((end.name.as_deref(), &end.data["error"]["code"]), (Some("error"), &json!("UNAVAILABLE")));
     assert!(stayed.next().await.is_none());
     // Nobody waits for the drain timeout of 20 s because somebody watched.
-    timeout(Duration::from_secs(10), hub.stop()).await.unwrap();
+    timeout(Duration::from_secs(15), hub.stop()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
