@@ -10,7 +10,7 @@ use upbridge_client::{Code, v1};
 use super::{lonely, swept, tally, token};
 use crate::harness::{Setup, TestHub, eventually, fault, record, refusal, usage};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 const PATH: &str = "/api/v1/admin/analytics/activity";
 
 /// A reader of server-sent events.
