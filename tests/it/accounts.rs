@@ -270,7 +270,7 @@ async fn no_answer_holds_a_password_or_its_hash() {
         assert!((200..300).contains(&code), "{answer}");
         // The letters of a token are as they come, and may come as a word.
         if let Some(token) = answer.pointer_mut("/data/token") {
-            token.take();
+            *token = Value::Null;
         }
         let text = answer.to_string().to_lowercase();
         for secret in ["argon2", "password", "hash"] {

@@ -102,7 +102,7 @@ impl Drop for PostgresServer {
 /// A free port, and not one of those that the system gives to whoever asks for any: it would give it away while the
 /// server restarts.
 fn a_port() -> u16 {
-    let any = std::iter::repeat_with(|| rand::random_range(20_000..30_000));
+    let any = std::iter::repeat_with(|| rand::random_range(20_000_u16..30_000));
     any.take(1_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port")
 }
 

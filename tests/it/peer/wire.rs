@@ -82,7 +82,8 @@ pub fn listen(address: SocketAddr) -> TcpListener {
 
 /// Keeps an address where nobody listens any more.
 pub fn keep(address: SocketAddr) {
-    LEFT.lock().expect("no panic").insert(address, bind(address));
+    let socket = bind(address);
+    LEFT.lock().expect("no panic").insert(address, socket);
 }
 
 fn bind(address: SocketAddr) -> TcpSocket {
