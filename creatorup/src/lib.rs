@@ -102,7 +102,7 @@ pub async fn run(
     let (services, reporter) = grpc::routes(&creatorup, config.body_limit_bytes, config.reflection)?;
     let reception = Arc::new(grpc::Front { creatorup: creatorup.clone() });
     let gate = Gate::new(services, &CREATORUP, reception, meters.clone(), config.request_timeout);
-    let health = Arc::new(Health::new(creatorup.store().clone(), reporter, grpc::SERVICES));
+    let health = Arc::new(Health::new(creatorup.store().clone(), reporter, grpc::SERVICES).await);
     let options = http::Options { api: &API, body_limit: config.body_limit_bytes, guard: None };
     let pages = http::router(gate.clone(), options)
         .merge(health::routes(health.clone(), meters))

@@ -120,7 +120,7 @@ pub async fn run(
     let meters = Meters::new(&UPBRIDGE)?;
     let (services, reporter) = grpc::routes(&hub, config.body_limit_bytes, config.reflection, config.tls.is_some())?;
     let gate = Gate::new(services, &UPBRIDGE, hub.clone(), meters.clone(), config.request_timeout);
-    let health = Arc::new(Health::new(hub.store().clone(), reporter, grpc::SERVICES));
+    let health = Arc::new(Health::new(hub.store().clone(), reporter, grpc::SERVICES).await);
     let checkup = Arc::new(Checkup::new(hub.clone(), &meters));
     let guard: Arc<dyn http::Guard> = Arc::new(gate.clone());
     let options = http::Options { api: &API, body_limit: config.body_limit_bytes, guard: Some(guard) };

@@ -43,25 +43,27 @@ pub struct Health {
 }
 
 impl Health {
-    /// The health of a server on a store, told of each of its services through `reporter`.
-    pub fn new(store: Arc<Store>, reporter: HealthReporter, services: &'static [&'static str]) -> Health {
-        Health { store, reporter, services, stopping: AtomicBool::new(false) }
+    /// The health of a server on a store, told of each of its services through `reporter`. They serve from here on,
+    /// because a store that was opened is there: nobody who asks as soon as the server answers is told otherwise.
+    pub async fn new(store: Arc<Store>, reporter: HealthReporter, services: &'static [&'static str]) -> Health {
+        let health = Health { store, reporter, services, stopping: AtomicBool::new(false) };
+        health.tell(true).await;
+        health
     }
 
     /// Checks the database and everything else again and again, and tells every service's status.
     pub async fn watch(self: Arc<Self>, checkup: Arc<dyn Checkup>, interval: Duration, stop: CancellationToken) {
-        let mut serving = None;
+        let mut was_up = true;
         loop {
             let database = self.store.ping().await;
             let is_up = database.is_ok();
-            if serving != Some(is_up) && !self.stopping.load(Ordering::Acquire) {
-                match (serving, is_up) {
-                    (_, false) => tracing::error!("the database is gone: not serving"),
-                    (Some(false), true) => tracing::info!("the database is back: serving"),
-                    _ => {}
+            if was_up != is_up && !self.stopping.load(Ordering::Acquire) {
+                match is_up {
+                    false => tracing::error!("the database is gone: not serving"),
+                    true => tracing::info!("the database is back: serving"),
                 }
                 self.tell(is_up).await;
-                serving = Some(is_up);
+                was_up = is_up;
             }
             checkup.check_up(&database).await;
             let wait = if is_up { interval } else { RECOVERY_INTERVAL.min(interval) };

@@ -266,8 +266,12 @@ async fn no_answer_holds_a_password_or_its_hash() {
     let password = serde_json::json!({ "password": "another password" });
     answers.push(json(http.put(hub.url(&user)).bearer_auth(&admin).json(&password)).await);
     answers.push(json(http.delete(hub.url(&user)).bearer_auth(&admin)).await);
-    for (code, answer) in answers {
+    for (code, mut answer) in answers {
         assert!((200..300).contains(&code), "{answer}");
+        // The letters of a token are as they come, and may come as a word.
+        if let Some(token) = answer.pointer_mut("/data/token") {
+            *token = Value::Null;
+        }
         let text = answer.to_string().to_lowercase();
         for secret in ["argon2", "password", "hash"] {
             assert!(!text.contains(secret), "{secret} in {answer}");

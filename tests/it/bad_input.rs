@@ -214,7 +214,7 @@ async fn json_that_is_no_request_is_refused_with_the_place_at_fault() {
         (SYNC_USAGE, br#"{"a":NaN}"#.into(), 400, "", "not JSON"),
         (SYNC_USAGE, b"{\"usage_data\":{\"batch_name\":\"\xff\xfe\"}}".into(), 400, "", "UTF-8"),
         (SYNC_USAGE, raw(r#""metadata":{"s":"\ud800"}"#).into(), 400, "", "not JSON"),
-        (SYNC_USAGE, vec![b' '; 2 << 20], 413, "", "at most 1048576 bytes"),
+        (SYNC_USAGE, vec![b' '; (1 << 20) + 1], 413, "", "at most 1048576 bytes"),
         ("POST /api/v1/creatorup/sync/usage?colour=red", report(json!({})).into(), 400, "colour", "takes no query"),
         ("GET /api/v1/client/batch/usage?colour=red", vec![], 400, "colour", "is not a known parameter"),
         ("GET /api/v1/client/batch/usage?page_size=ten", vec![], 400, "page_size", "must be an integer"),

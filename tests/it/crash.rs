@@ -4,10 +4,16 @@ use std::collections::BTreeMap;
 
 use upbridge_client::v1;
 
-use crate::harness::{HubProcess, TestDatabase, keyed, register, total, usage};
+use crate::harness::{HubProcess, TestDatabase, connect, keyed, register, total, usage};
 
 const CALLERS: usize = 16;
 const KILLS: usize = 3;
+/// All of one month, however late it is in this one.
+const MONTH: &str = "2024-01";
+
+fn report(key: &str) -> v1::RecordUsageRequest {
+    keyed(key, v1::UsageData { month_year: Some(MONTH.into()), ..usage(key) })
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_killed_under_load_loses_no_acknowledged_record_and_doubles_none() {
@@ -18,24 +24,24 @@ async fn a_hub_killed_under_load_loses_no_acknowledged_record_and_doubles_none()
     let mut sent = 0;
     for round in 0..KILLS {
         let client = hub.client().await.with_bearer(&member.token);
-        let (report, mut reports) = tokio::sync::mpsc::unbounded_channel();
+        let (told, mut reports) = tokio::sync::mpsc::unbounded_channel();
         let callers: Vec<_> = (0..CALLERS)
             .map(|caller| {
-                let (client, report) = (client.clone(), report.clone());
+                let (client, told) = (client.clone(), told.clone());
                 tokio::spawn(async move {
                     let mut sent = 0;
                     loop {
                         let key = format!("{round}-{caller}-{sent}");
                         sent += 1;
-                        match client.usage().record_usage(keyed(&key, usage(&key))).await {
-                            Ok(answer) => drop(report.send((key, answer.into_inner().usage_id))),
+                        match client.usage().record_usage(report(&key)).await {
+                            Ok(answer) => drop(told.send((key, answer.into_inner().usage_id))),
                             Err(_killed) => return sent,
                         }
                     }
                 })
             })
             .collect();
-        drop(report);
+        drop(told);
         // Enough acknowledged to know that the kill comes in the middle of the load.
         let target = acknowledged.len() + 200;
         while acknowledged.len() < target {
@@ -52,7 +58,8 @@ async fn a_hub_killed_under_load_loses_no_acknowledged_record_and_doubles_none()
         hub = HubProcess::start(&database);
     }
     let client = hub.client().await.with_bearer(&member.token);
-    let now = client.usage().get_monthly_usage(v1::GetMonthlyUsageRequest::default()).await.unwrap().into_inner();
+    let month = v1::GetMonthlyUsageRequest { month_year: Some(MONTH.into()), ..Default::default() };
+    let now = client.usage().get_monthly_usage(month).await.unwrap().into_inner();
     let stored = database.count("SELECT COUNT(*) FROM creatorup_usage").await;
     let keys = database.count("SELECT COUNT(DISTINCT idempotency_key) FROM creatorup_usage").await;
     let events = database.count("SELECT COUNT(*) FROM sync_events WHERE event_type = 'usage_sync'").await;
@@ -65,10 +72,10 @@ async fn a_hub_killed_under_load_loses_no_acknowledged_record_and_doubles_none()
     assert_eq!((now.batches, now.total, events), (stored, stored, stored), "sums and events went with the records");
     // Sending everything acknowledged again finds every record under the id that was answered.
     for (key, id) in &acknowledged {
-        let again = client.usage().record_usage(keyed(key, usage(key))).await.unwrap().into_inner();
+        let again = client.usage().record_usage(report(key)).await.unwrap().into_inner();
         assert!(again.duplicate && again.usage_id == *id, "{key} was lost");
     }
-    assert_eq!(total(&client, &now.month_year).await, stored);
+    assert_eq!(total(&client, MONTH).await, stored);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,11 +100,11 @@ async fn several_hubs_starting_at_once_share_one_postgres_and_exclude_each_other
             .map(|caller| {
                 let (url, token) = (format!("http://{}", starts[caller % 3].address), member.token.clone());
                 tokio::spawn(async move {
-                    let client = upbridge_client::Client::connect(url).await.unwrap().with_bearer(token);
+                    let client = connect(url).await.with_bearer(token);
                     let mut recorded = 0;
                     for call in 0..4 {
                         let key = format!("{caller}-{call}");
-                        recorded += i64::from(client.usage().record_usage(keyed(&key, usage(&key))).await.is_ok());
+                        recorded += i64::from(client.usage().record_usage(report(&key)).await.is_ok());
                     }
                     recorded
                 })

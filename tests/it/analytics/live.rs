@@ -8,9 +8,9 @@ use tokio::time::timeout;
 use upbridge_client::{Code, v1};
 
 use super::{lonely, swept, tally, token};
-use crate::harness::{Setup, TestHub, fault, record, refusal, usage};
+use crate::harness::{Setup, TestHub, eventually, fault, record, refusal, usage};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 const PATH: &str = "/api/v1/admin/analytics/activity";
 
 /// A reader of server-sent events.
@@ -83,6 +83,9 @@ async fn what_happens_is_streamed_and_goes_on_where_it_was_left() {
     let hub = swept(lonely()).await;
     hub.member().await;
     super::settled(&hub.database).await;
+    // That CreatorUp is not there is news too, until the first check has found it.
+    let alerts = "SELECT COUNT(*) FROM alerts";
+    eventually("nobody is there", async || hub.database.count(alerts).await == 1).await;
     let token = token(&hub).await;
     let mut events = Events::open(&hub, &token, "", None).await;
     let member = hub.member().await;
@@ -183,7 +186,7 @@ async fn the_stream_ends_with_the_session_and_with_the_hub() {
     assert_eq!((end.name.as_deref(), &end.data["error"]["code"]), (Some("error"), &json!("UNAVAILABLE")));
     assert!(stayed.next().await.is_none());
     // Nobody waits for the drain timeout of 20 s because somebody watched.
-    timeout(Duration::from_secs(10), hub.stop()).await.unwrap();
+    timeout(Duration::from_secs(15), hub.stop()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::peer::{keep, listen};
+
 /// How one request is answered.
 #[derive(Clone, Debug)]
 pub enum Play {
@@ -57,12 +59,9 @@ impl Peer {
         Peer::at(SocketAddr::from(([127, 0, 0, 1], 0))).await
     }
 
-    /// A peer at an address another had, once that is free.
+    /// A peer at an address that another has left.
     pub async fn at(address: SocketAddr) -> Peer {
-        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-        socket.set_reuseaddr(true).expect("set");
-        socket.bind(address).expect("the address is free");
-        let listener = socket.listen(64).expect("listens");
+        let listener = listen(address);
         let address = listener.local_addr().expect("an address");
         let memory = Arc::new(Mutex::new(Memory::default()));
         let serving = tokio::spawn(serve(listener, memory.clone()));
@@ -102,6 +101,7 @@ impl Peer {
         self.serving.abort();
         // Until the listener is dropped the address is taken.
         drop((&mut self.serving).await);
+        keep(self.address);
         self.address
     }
 }

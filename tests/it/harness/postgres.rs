@@ -38,12 +38,17 @@ impl PostgresServer {
         if let Some(owner) = owner {
             output(Command::new("chown").arg(owner).arg(home.path()));
         }
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-        let server = PostgresServer { home, programs, owner, port };
+        let mut server = PostgresServer { home, programs, owner, port: 0 };
         output(server.command("initdb").args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]));
         let settings = "-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=100";
-        server.control(&["start", "-o", &format!("-p {port} {settings}")]);
-        Some(server)
+        // Somebody may be faster at a port that was free a moment ago.
+        for _ in 0..10 {
+            server.port = a_port();
+            if server.controlled(&["start", "-o", &format!("-p {} {settings}", server.port)]) {
+                return Some(server);
+            }
+        }
+        panic!("PostgreSQL starts on no port");
     }
 
     /// The database that is there from the start.
@@ -59,12 +64,16 @@ impl PostgresServer {
     }
 
     fn control(&self, arguments: &[&str]) {
+        assert!(self.controlled(arguments), "pg_ctl {arguments:?}");
+    }
+
+    /// Whether `pg_ctl` has done it.
+    fn controlled(&self, arguments: &[&str]) -> bool {
         let log = self.home.path().join("data").join("server.log");
         let mut command = self.command("pg_ctl");
         command.args(["-w", "-s", "-l"]).arg(log).args(arguments);
         // The server keeps what it inherits: a pipe would never end.
-        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("pg_ctl runs");
-        assert!(status.success(), "pg_ctl {arguments:?}");
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("pg_ctl runs").success()
     }
 
     fn command(&self, program: &str) -> Command {
@@ -88,6 +97,13 @@ impl Drop for PostgresServer {
         let mut stop = self.command("pg_ctl");
         drop(stop.args(["stop", "-m", "immediate", "-s"]).stdout(Stdio::null()).stderr(Stdio::null()).status());
     }
+}
+
+/// A free port, and not one of those that the system gives to whoever asks for any: it would give it away while the
+/// server restarts.
+fn a_port() -> u16 {
+    let any = std::iter::repeat_with(|| rand::random_range(20_000_u16..30_000));
+    any.take(1_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port")
 }
 
 /// Where the server's programs are. Debian keeps them out of PATH.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use upbridge_client::{Client, Credentials};
 
-use super::{SERVICE_KEY, TestDatabase, variables};
+use super::{SERVICE_KEY, TestDatabase, connect, variables};
 
 /// A running `upbridge serve`.
 pub struct HubProcess {
@@ -63,7 +63,7 @@ impl HubProcess {
     }
 
     pub async fn client(&self) -> Client {
-        Client::connect(format!("http://{}", self.address)).await.expect("a connection")
+        connect(self.url("")).await
     }
 
     pub async fn service(&self) -> Client {

@@ -180,7 +180,7 @@ async fn noted(hub: &TestHub, member: &Member, expected: Option<prost_types::Tim
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), poll).await.expect("the access is noted");
+    tokio::time::timeout(Duration::from_secs(60), poll).await.expect("the access is noted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

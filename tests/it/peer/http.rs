@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::wire::{OwnTls, Wire, listen};
+use super::wire::{OwnTls, Wire, keep, listen};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -211,6 +211,7 @@ impl HttpPeer {
         self.serving.abort();
         // Until the listener is dropped the address is taken.
         drop((&mut self.serving).await);
+        keep(self.address);
         self.address
     }
 

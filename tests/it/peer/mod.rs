@@ -9,4 +9,4 @@ mod wire;
 
 pub use http::{Asked, HttpPeer, Reply};
 pub use smtp::{Begins, MAIL_PASSWORD, MAIL_USER, Manners, SmtpPeer, Stall};
-pub use wire::OwnTls;
+pub use wire::{OwnTls, keep, listen};

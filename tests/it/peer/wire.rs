@@ -1,9 +1,10 @@
 //! The sockets of peers: plain ones, and ones that speak TLS with a certificate nobody vouches for.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -69,12 +70,27 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// Listens at an address, which another may have had a moment ago.
+/// Addresses that peers have left, each with a socket that is bound to it and does not listen: whoever calls there is
+/// refused, and nobody else is given the address meanwhile.
+static LEFT: Mutex<BTreeMap<SocketAddr, TcpSocket>> = Mutex::new(BTreeMap::new());
+
+/// Listens at an address, which may be one that was left.
 pub fn listen(address: SocketAddr) -> TcpListener {
+    let left = LEFT.lock().expect("no panic").remove(&address);
+    left.unwrap_or_else(|| bind(address)).listen(1024).expect("listens")
+}
+
+/// Keeps an address where nobody listens any more.
+pub fn keep(address: SocketAddr) {
+    let socket = bind(address);
+    LEFT.lock().expect("no panic").insert(address, socket);
+}
+
+fn bind(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("set");
     socket.bind(address).expect("the address is free");
-    socket.listen(1024).expect("listens")
+    socket
 }
 
 /// TLS with a certificate of its own making, for `localhost` and 127.0.0.1.
