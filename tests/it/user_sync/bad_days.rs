@@ -14,7 +14,7 @@ fn say(status: u16, headers: &'static str, body: &str) -> Play {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_may_pass_is_tried_again_and_said_why() {
     let flood = format!("{{\"id\": \"{}\"}}", "x".repeat(70_000));
-    let answers = [
+    let answers = vec![
         (say(500, "", ""), "provider_down"),
         (say(503, "retry-after: 1\r\n", ""), "provider_down"),
         (say(408, "", ""), "provider_down"),
@@ -32,7 +32,7 @@ async fn whatever_may_pass_is_tried_again_and_said_why() {
         (Play::Half, "network"),
         (Play::Close, "network"),
     ];
-    is_tried_again("60000", answers.to_vec()).await;
+    is_tried_again("60000", answers).await;
     // The second try must come through in the time that the first waits for in vain.
     is_tried_again("2000", vec![(Play::Hang, "timeout"), (Play::Drip, "timeout")]).await;
 }
