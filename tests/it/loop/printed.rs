@@ -7,8 +7,13 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::pair::Pair;
+use super::pair::{Pair, Setup};
 use crate::harness::{MEMBER_PASSWORD, Member, have, total};
+
+/// Both servers, each of which waits for the other, so that an answer that takes its time is still the printed one.
+async fn patient() -> Pair {
+    Setup::default().both("SYNC_TIMEOUT", "20000").start().await
+}
 
 /// Runs one line as it is printed, `VERB /path`, with curl; the status and the JSON of the answer.
 async fn curl(base: &str, line: &str, token: &str, body: Option<&Value>) -> (u16, Value) {
@@ -41,7 +46,7 @@ async fn digiups_requests_answer_as_they_are_printed() {
     if !have("curl") {
         return;
     }
-    let pair = Pair::start().await;
+    let pair = patient().await;
     let member = pair.member(None).await;
     let hub = pair.hub().url("");
 
@@ -82,7 +87,7 @@ async fn creatorups_requests_answer_as_they_are_printed() {
     if !have("curl") {
         return;
     }
-    let pair = Pair::start().await;
+    let pair = patient().await;
     let member = pair.member(Some(2)).await;
     let creatorup = pair.creatorup().url("");
     let token = member.token.as_str();
@@ -199,7 +204,7 @@ async fn the_three_functions_work_unchanged_with_nodes_own_fetch() {
     if !have("node") {
         return;
     }
-    let pair = Pair::start().await;
+    let pair = patient().await;
     let member = pair.member(Some(2)).await;
     let answers = node(&pair, &member).await;
     let [verified, access, recorded, again] = answers.as_array().unwrap().as_slice() else { panic!("{answers}") };

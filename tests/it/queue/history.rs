@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use sea_orm::{ConnectionTrait, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult, Statement};
 use uuid::Uuid;
 
-use crate::harness::{HubProcess, TestDatabase, eventually};
+use crate::harness::{HubProcess, TestDatabase, eventually, within};
 
 /// The kind whose jobs run one at a time per key.
 const LIMITED: &str = "user_sweep";
@@ -93,14 +93,23 @@ impl Stage {
         self.hubs.push((HubProcess::run(&mut command), false));
     }
 
+    /// A connection that waits for its turn beside a hub that is always writing.
+    async fn connect(&self) -> DatabaseConnection {
+        let connection = self.database.connect().await;
+        if !self.database.is_postgres() {
+            connection.execute_unprepared("PRAGMA busy_timeout = 60000").await.expect("patient");
+        }
+        connection
+    }
+
     /// However slow the machine was until now, one hub dies with a job on its hands.
     async fn die_at_work(&mut self) {
-        let connection = self.database.connect().await;
+        let connection = self.connect().await;
         let insert = Statement::from_sql_and_values(
             connection.get_database_backend(),
             "INSERT INTO jobs (id, kind, queue_key, state, priority, turn, payload, max_retries) \
              VALUES ($1, 'probe', 'long', 'ready', 50, 0, $2, 2)",
-            [Uuid::now_v7().into(), serde_json::json!({ "millis": 1_000 }).into()],
+            [Uuid::now_v7().into(), serde_json::json!({ "millis": 3_000 }).into()],
         );
         self.enqueued += connection.execute_raw(insert).await.expect("enqueued").rows_affected() as usize;
         let runs = "SELECT COUNT(*) FROM jobs WHERE state = 'running' AND queue_key = 'long'";
@@ -116,7 +125,7 @@ impl Stage {
 
     /// A burst of jobs of all sorts.
     async fn enqueue(&mut self) {
-        let connection = self.database.connect().await;
+        let connection = self.connect().await;
         for _ in 0..self.dice.random_range(5..40) {
             let limited = self.dice.random_bool(0.3);
             let kind = if limited { LIMITED } else { "probe" };
@@ -153,7 +162,8 @@ impl Stage {
         }
         self.die_at_work().await;
         let database = &self.database;
-        eventually("every job is over", async || database.count("SELECT COUNT(*) FROM jobs").await == 0).await;
+        let left = "SELECT COUNT(*) FROM jobs";
+        within(Duration::from_secs(60), "every job is over", async || database.count(left).await == 0).await;
         let connection = database.connect().await;
         let query = Statement::from_string(connection.get_database_backend(), "SELECT * FROM history ORDER BY seq");
         let rows = connection.query_all_raw(query).await.expect("the history");

@@ -11,7 +11,7 @@ use upbridge_server::storage::job::{self, Claim, Claimed};
 use uuid::Uuid;
 
 use super::shop::{Shop, options};
-use crate::harness::eventually;
+use crate::harness::{eventually, within};
 
 impl Shop {
     async fn claim_of(&self, most: usize) -> Claimed {
@@ -126,7 +126,8 @@ async fn hubs_that_claim_and_end_jobs_of_the_same_keys_never_wait_for_each_other
     for producer in producers {
         producer.await.unwrap();
     }
-    eventually("no job is left", async || shop.database.count("SELECT COUNT(*) FROM jobs").await == 0).await;
+    let left = "SELECT COUNT(*) FROM jobs";
+    within(Duration::from_secs(60), "no job is left", async || shop.database.count(left).await == 0).await;
     shop.is_empty().await;
     for worker in workers {
         worker.stop().await;

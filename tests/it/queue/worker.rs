@@ -64,6 +64,8 @@ async fn no_more_jobs_run_at_once_than_there_are_slots() {
     shop.add_probes("a", 20).await;
     shop.becomes("running", 5).await;
     assert_eq!(shop.count("ready").await, 15);
+    // What is claimed begins a moment later.
+    eventually("five are at the gate", async || worker.diary.active.load(Ordering::SeqCst) == 5).await;
     gate.add_permits(20);
     shop.is_empty().await;
     assert_eq!(worker.diary.most_active.load(Ordering::SeqCst), 5);
@@ -109,7 +111,8 @@ async fn however_slow_the_other_side_is_a_slot_is_left_to_jobs_that_do_not_need_
 async fn a_newcomer_does_not_wait_for_anothers_backlog() {
     let (shop, gate) = (Shop::open().await, gate());
     let one = queue_of_one();
-    shop.add_probes("busy", 500).await;
+    // With one slot each of them is a claim and an end on the disk, so there are no more than the test needs.
+    shop.add_probes("busy", 100).await;
     let worker = shop.worker(one, {
         let gate = gate.clone();
         move |_| through(&gate)

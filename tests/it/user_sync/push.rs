@@ -27,8 +27,8 @@ async fn registration_reaches_creatorup_through_the_queue_and_comes_back_confirm
 
     // 3, 4: the queue has a job, and its worker hands the user over.
     eventually("CreatorUp hears of the user", async || !peer.heard_of(&member.id).is_empty()).await;
-    let running = "SELECT COUNT(*) FROM jobs WHERE kind = 'user_sync' AND state = 'running'";
-    assert_eq!(hub.database.count(running).await, 1, "the job is on lease while CreatorUp thinks");
+    let running = format!("SELECT COUNT(*) FROM jobs WHERE queue_key = '{}' AND state = 'running'", member.id);
+    assert_eq!(hub.database.count(&running).await, 1, "the job is on lease while CreatorUp thinks");
 
     // 5, 6, 7: CreatorUp stores and confirms; the hub notes it.
     gate.add_permits(2);

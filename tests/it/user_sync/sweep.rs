@@ -1,10 +1,15 @@
 //! Those who were missed.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use upbridge_client::v1;
 
 use super::{becomes, status_of, synced, with};
-use crate::harness::{Peer, TestDatabase, TestHub, eventually};
+use crate::harness::{Peer, TestDatabase, TestHub, eventually, within};
+
+/// What hundreds of pushes take at most.
+const LONG: Duration = Duration::from_secs(60);
 
 /// Adds users whom nobody ever asked to push.
 async fn add_users(database: &TestDatabase, count: usize) {
@@ -27,7 +32,7 @@ async fn two_hundred_and_fifty_who_are_behind_are_three_batches() {
     let hub =
         with(&peer).set("SYNC_INTERVAL", "3600000").set("QUEUE_REMOVE_ON_COMPLETE", "1000").start_on(database).await;
     let behind = "SELECT COUNT(*) FROM users WHERE sync_status <> 'synced'";
-    eventually("everybody is synced", async || hub.database.count(behind).await == 0).await;
+    within(LONG, "everybody is synced", async || hub.database.count(behind).await == 0).await;
     eventually("the queue is empty", async || hub.database.count("SELECT COUNT(*) FROM jobs").await == 0).await;
     let batches = "SELECT COUNT(*) FROM finished_jobs WHERE kind = 'user_sweep' AND state = 'done'";
     assert_eq!(hub.database.count(batches).await, 3);
@@ -90,7 +95,7 @@ async fn sweeps_of_all_hubs_together_push_each_stale_user_once() {
     }
     // Each time that is looked, another sweep is due.
     let stale = format!("SELECT COUNT(*) FROM users WHERE creatorup_synced_at = '{at}'");
-    eventually("every copy is fresh", async || {
+    within(LONG, "every copy is fresh", async || {
         hubs.iter().for_each(|hub| hub.clock.advance(TimeDelta::milliseconds(100)));
         hubs[0].database.count(&stale).await == 0
     })

@@ -12,10 +12,16 @@ use super::{SUBSCRIPTION, deliver, outcome};
 use crate::harness::{Member, Peer, Play, Setup, TestHub, eventually};
 
 async fn start(peer: &Peer) -> (TestHub, Member) {
-    let setup = Setup::default().set("CREATORUP_API_URL", peer.url()).set("QUEUE_POLL_INTERVAL", "20");
-    let hub = setup.set("SYNC_INTERVAL", "86400000").start().await;
+    // A push that is held waits for the test, and is not given up before.
+    let setup = Setup::default().set("CREATORUP_API_URL", peer.url()).set("SYNC_TIMEOUT", "60000");
+    let hub = setup.set("QUEUE_POLL_INTERVAL", "20").set("SYNC_INTERVAL", "86400000").start().await;
     let member = hub.subscriber(1).await;
     rests(&hub, &member).await;
+    // The administrator's push and the first sweep are over too: what is pushed from now on is what the test asks for.
+    let swept = "SELECT COUNT(*) FROM finished_jobs WHERE kind = 'user_sweep' AND state = 'done'";
+    eventually("the first sweep is over", async || hub.database.count(swept).await > 0).await;
+    let jobs = "SELECT COUNT(*) FROM jobs";
+    eventually("nobody's push waits", async || hub.database.count(jobs).await == 0).await;
     (hub, member)
 }
 

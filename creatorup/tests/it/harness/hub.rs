@@ -17,6 +17,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio::net::TcpSocket;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +78,8 @@ struct Book {
 #[derive(Clone)]
 pub struct Hub {
     pub address: SocketAddr,
+    /// Keeps the port while nobody listens, or another could have it when the hub is opened again.
+    _place: Arc<TcpSocket>,
     book: Arc<Mutex<Book>>,
     changed: Arc<Notify>,
     open: Arc<Mutex<Option<CancellationToken>>>,
@@ -86,15 +89,16 @@ pub struct Hub {
 impl Hub {
     /// A hub that serves on a free port.
     pub async fn start() -> Hub {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let place = bound(SocketAddr::from(([127, 0, 0, 1], 0)));
         let hub = Hub {
-            address: listener.local_addr().unwrap(),
+            address: place.local_addr().unwrap(),
+            _place: Arc::new(place),
             book: Arc::default(),
             changed: Arc::default(),
             open: Arc::default(),
             closed: Arc::default(),
         };
-        hub.serve(listener);
+        hub.serve();
         hub
     }
 
@@ -102,7 +106,8 @@ impl Hub {
         format!("http://{}", self.address)
     }
 
-    fn serve(&self, listener: tokio::net::TcpListener) {
+    fn serve(&self) {
+        let listener = bound(self.address).listen(1_024).unwrap();
         let stop = CancellationToken::new();
         *self.open.lock().unwrap() = Some(stop.clone());
         let (_, health) = tonic_health::server::health_reporter();
@@ -144,8 +149,7 @@ impl Hub {
 
     /// Serves again at the same address.
     pub async fn reopen(&self) {
-        let listener = tokio::net::TcpListener::bind(self.address).await.expect("the port is still ours");
-        self.serve(listener);
+        self.serve();
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -277,6 +281,15 @@ impl Hub {
         let member = self.book().members.get(token).cloned();
         member.ok_or_else(|| refused(Code::Unauthenticated, "INVALID_CREDENTIALS", &[]))
     }
+}
+
+/// A socket at an address that others of ours may have too.
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(address).expect("the port is ours");
+    socket
 }
 
 struct Told {

@@ -53,7 +53,9 @@ impl Setup {
         command.env("CREATORUP_DATABASE_URL", &self.database.url).env("DIGIUP_API_URL", self.hub.url());
         command.env("CREATORUP_API_KEY", SERVICE_KEY).env("WEBHOOK_SECRET", WEBHOOK_SECRET);
         command.env("MEDIA_ROOT", directory.join("media")).env("LOG_DIR", directory.join("logs"));
-        command.env("QUEUE_BACKOFF_BASE", "50").env("SYNC_TIMEOUT", "1000");
+        // A hub that is there is waited for, however busy the machine is; one that is not is noticed at once. A process
+        // that was killed is found dead soon.
+        command.env("QUEUE_BACKOFF_BASE", "50").env("SYNC_TIMEOUT", "20000").env("QUEUE_HEARTBEAT_INTERVAL", "2000");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -61,7 +61,9 @@ impl Hub {
             .await?;
         // The event tells whether it was in vain; a caller who waits no longer asks for the status.
         drop(tokio::time::timeout(wait, self.settled(event_id)).await);
-        Ok((self.user(user_id).await?, event_id))
+        // Not from what is kept at hand, which is forgotten a moment after the event is seen to be settled.
+        let user = storage::user::find(self.store.read(), user_id).await?;
+        Ok((Arc::new(user.ok_or(Error::NotFound { what: "user" })?), event_id))
     }
 
     /// The push that a caller asks for, to an address that may be pushed to.
