@@ -61,6 +61,8 @@ impl TestDatabase {
     pub async fn connect(&self) -> DatabaseConnection {
         let mut options = sea_orm::ConnectOptions::new(&self.url);
         options.max_connections(1).sqlx_logging(false);
+        // A hub that is always writing leaves moments in between, and whoever waits asks again and again.
+        options.map_sqlx_sqlite_opts(|sqlite| sqlite.busy_timeout(Duration::from_secs(60)));
         Database::connect(options).await.expect("the database opens")
     }
 

@@ -71,8 +71,6 @@ async fn cut_off(shop: &Shop) {
         }
         Err(_) => {
             let holder = shop.database.connect().await;
-            // A writer that is always at work leaves moments in between, and whoever waits asks again and again.
-            holder.execute_unprepared("PRAGMA busy_timeout = 60000").await.expect("patient");
             holder.execute_unprepared("BEGIN IMMEDIATE").await.expect("held");
             let mut tick = tokio::time::interval(Duration::from_millis(700));
             tick.tick().await;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, QueryResult, Statement};
 use uuid::Uuid;
 
 use crate::harness::{HubProcess, TestDatabase, eventually, within};
@@ -93,18 +93,9 @@ impl Stage {
         self.hubs.push((HubProcess::run(&mut command), false));
     }
 
-    /// A connection that waits for its turn beside a hub that is always writing.
-    async fn connect(&self) -> DatabaseConnection {
-        let connection = self.database.connect().await;
-        if !self.database.is_postgres() {
-            connection.execute_unprepared("PRAGMA busy_timeout = 60000").await.expect("patient");
-        }
-        connection
-    }
-
     /// However slow the machine was until now, one hub dies with a job on its hands.
     async fn die_at_work(&mut self) {
-        let connection = self.connect().await;
+        let connection = self.database.connect().await;
         let insert = Statement::from_sql_and_values(
             connection.get_database_backend(),
             "INSERT INTO jobs (id, kind, queue_key, state, priority, turn, payload, max_retries) \
@@ -125,7 +116,7 @@ impl Stage {
 
     /// A burst of jobs of all sorts.
     async fn enqueue(&mut self) {
-        let connection = self.connect().await;
+        let connection = self.database.connect().await;
         for _ in 0..self.dice.random_range(5..40) {
             let limited = self.dice.random_bool(0.3);
             let kind = if limited { LIMITED } else { "probe" };
