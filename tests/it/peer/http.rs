@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
+use tokio::net::TcpSocket;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::wire::{OwnTls, Wire, listen};
+use super::wire::{OwnTls, Wire, listen, take};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -206,12 +207,13 @@ impl HttpPeer {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Goes away: connections are refused, and those that are open are closed.
-    pub async fn leave(mut self) -> SocketAddr {
+    /// Goes away: connections are refused, and those that are open are closed. The address is nobody else's for as long
+    /// as what this answers with lives.
+    pub async fn leave(mut self) -> TcpSocket {
         self.serving.abort();
         // Until the listener is dropped the address is taken.
         drop((&mut self.serving).await);
-        self.address
+        take(self.address)
     }
 
     fn memory<T>(&self, with: impl FnOnce(&mut Memory) -> T) -> T {

@@ -69,12 +69,17 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// Listens at an address, which another may have had a moment ago.
-pub fn listen(address: SocketAddr) -> TcpListener {
+/// Takes an address, which another may have had a moment ago. Whoever calls there is refused until somebody listens.
+pub fn take(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("set");
     socket.bind(address).expect("the address is free");
-    socket.listen(1024).expect("listens")
+    socket
+}
+
+/// Listens at an address, which another may have had a moment ago.
+pub fn listen(address: SocketAddr) -> TcpListener {
+    take(address).listen(1024).expect("listens")
 }
 
 /// TLS with a certificate of its own making, for `localhost` and 127.0.0.1.

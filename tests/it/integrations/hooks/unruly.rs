@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use upbridge_server::model::hook::DeliveryStatus::Success;
 use upbridge_server::model::hook::{HookDelivery, HookTry};
 
-use super::desk::{Desk, told};
+use super::desk::{Desk, Set, told};
 use crate::peer::{HttpPeer, Reply};
 
 /// What a receiver's behaviour comes to.
@@ -19,7 +19,7 @@ async fn tried(desk: &Desk, peer: &HttpPeer) -> (HookDelivery, HookTry) {
 
 #[tokio::test]
 async fn a_receiver_that_hangs_halves_or_drips_ends_at_the_timeout() {
-    let desk = Desk::open().await;
+    let desk = Set::default().and("WEBHOOK_TIMEOUT", 1).open().await;
     for reply in [Reply::Hang, Reply::Half, Reply::Drip(Duration::from_millis(50))] {
         let peer = HttpPeer::start().await;
         peer.always(reply.clone());
@@ -83,7 +83,7 @@ async fn a_certificate_nobody_vouches_for_and_a_broken_connection_are_told_apart
     assert!(one.message.contains("could not be secured"), "{}", one.message);
     assert_eq!(tried(&desk, &closing).await.0.error_class.as_deref(), Some("network"));
     let hook = desk.hook(&gone).await;
-    gone.leave().await;
+    let _port = gone.leave().await;
     desk.tell(hook.integration_id, [1]).await;
     assert_eq!(desk.settled(hook.id, 1).await[0].error_class.as_deref(), Some("network"));
 }
