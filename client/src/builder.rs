@@ -228,7 +228,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_eager_connection_to_nobody_is_an_error() {
-        let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Taken, so that nobody else comes there, and nobody listens.
+        let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+        nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let unused = nobody.local_addr().unwrap();
         let error = Client::connect(format!("http://{unused}")).await.unwrap_err();
         assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     }

@@ -108,8 +108,9 @@ impl Hooks {
         Place(&self.running)
     }
 
-    /// Takes a place for an integration, for as long as what it answers with lives; `None` when it has its share.
-    fn share(&self, integration_id: Uuid) -> Option<impl Drop> {
+    /// Takes a place for a webhook of an integration, for as long as what it answers with lives; `None` when the
+    /// integration has its share: then it is noted that the webhook waits for one.
+    fn share(&self, integration_id: Uuid, webhook_id: Uuid) -> Option<impl Drop> {
         struct Share<'a>(&'a Hooks, Uuid);
         impl Drop for Share<'_> {
             fn drop(&mut self) {
@@ -126,6 +127,8 @@ impl Hooks {
         let mut shares = lock(&self.shares);
         let taken = shares.entry(integration_id).or_insert(0);
         if *taken >= most {
+            // Noted before anybody can give a place up, so that whoever does finds it.
+            lock(&self.turned_away).entry(integration_id).or_default().insert(webhook_id);
             return None;
         }
         *taken += 1;
@@ -135,11 +138,6 @@ impl Hooks {
     /// What a slice of a webhook that was dropped has not recorded.
     fn left_unrecorded(&self, webhook_id: Uuid) -> Vec<Arc<record::Try>> {
         lock(&self.unrecorded).values().filter(|done| done.webhook_id() == webhook_id).cloned().collect()
-    }
-
-    /// Notes that a webhook waits for a place of its integration.
-    fn turn_away(&self, integration_id: Uuid, webhook_id: Uuid) {
-        lock(&self.turned_away).entry(integration_id).or_default().insert(webhook_id);
     }
 
     /// Whether a webhook waits for a place of this integration.

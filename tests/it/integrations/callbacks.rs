@@ -7,6 +7,7 @@ mod refused;
 mod taken;
 
 use std::path::Path;
+use std::time::Instant;
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -14,6 +15,8 @@ use base64::engine::general_purpose::STANDARD;
 use sea_orm::{ConnectionTrait, Statement, Value as Cell};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha512};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use upbridge_server::model::seal::Sealer;
 use upbridge_server::storage::integration::CREDENTIALS;
 use uuid::Uuid;
@@ -110,6 +113,27 @@ async fn send(hub: &TestHub, path: &str, headers: &Headers, body: impl Into<Vec<
         request = request.header(*name, value);
     }
     harness::json(request).await
+}
+
+/// Sends what is refused before all of it is read. Whoever is still writing then may find the connection broken, and
+/// has the answer all the same.
+async fn send_unread(hub: &TestHub, path: &str, body: &str) -> (u16, Value) {
+    let mut stream = TcpStream::connect(hub.address).await.expect("a connection");
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: hub\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+    drop(stream.write_all(format!("{head}{body}").as_bytes()).await);
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer).await);
+    let answer = String::from_utf8(answer).expect("text");
+    let (head, json) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.expect("a status"), serde_json::from_str(json).expect("JSON"))
+}
+
+/// The most of what proves nothing about one integration that can have been logged since it began: twelve at once, and
+/// then one more every five seconds.
+fn most_logged(begun: Instant) -> i64 {
+    13 + begun.elapsed().as_secs() as i64 / 5
 }
 
 /// Sends what is taken; the receipt.

@@ -11,6 +11,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use upbridge_client::v1::IntegrationProvider as Provider;
 use upbridge_client::{Client, v1};
+use upbridge_server::config::Config;
+use upbridge_server::model::connection::Deadlines;
 
 use super::{add, new, partner};
 use crate::harness::{ADMIN_EMAIL, ADMIN_PASSWORD, Setup, TestHub};
@@ -20,14 +22,28 @@ use crate::peer::HttpPeer;
 const SECRET: &str = "hunter22secret";
 const SID: &str = "AC00000000000000000000000000000001";
 
-/// A hub that may call this machine, and does not wait long.
+/// Longer than a test takes that comes to its end by itself, or by the deadlines of [`hasty`]; shorter than those of
+/// [`near`].
+const LONG: Duration = Duration::from_secs(8);
+
+/// A hub that may call this machine, and gives up nobody who answers.
 fn near() -> Setup {
-    Setup::default().set("OUTBOUND_ALLOWED_NETWORKS", "127.0.0.0/8").adjust(|config| {
-        let millis = Duration::from_millis;
-        let deadlines = &mut config.test_deadlines;
-        (deadlines.http, deadlines.slow_http) = (millis(900), millis(900));
-        (deadlines.smtp_step, deadlines.smtp) = (millis(600), millis(900));
+    waiting(|config| {
+        let (step, whole) = (LONG, LONG + Duration::from_secs(1));
+        config.test_deadlines = Deadlines { http: whole, slow_http: whole, smtp_step: step, smtp: whole };
     })
+}
+
+/// The same, for those who fall silent: it does not wait long.
+fn hasty() -> Setup {
+    waiting(|config| {
+        let (step, whole) = (Duration::from_secs(2), Duration::from_secs(3));
+        config.test_deadlines = Deadlines { http: whole, slow_http: whole, smtp_step: step, smtp: whole };
+    })
+}
+
+fn waiting(deadlines: fn(&mut Config)) -> Setup {
+    Setup::default().set("OUTBOUND_ALLOWED_NETWORKS", "127.0.0.0/8").adjust(deadlines)
 }
 
 /// A hub, its administrator, and a partner.

@@ -53,8 +53,7 @@ impl Hub {
             }
         };
         let integration_id = hook.integration_id;
-        let Some(share) = self.hooks.share(integration_id) else {
-            self.hooks.turn_away(integration_id, id);
+        let Some(share) = self.hooks.share(integration_id, id) else {
             return self.leave_job(id, Some(TURNED_AWAY), None).await;
         };
         let mut slice = Slice::new(self, hook, sealed, secrets, changes);
@@ -94,7 +93,13 @@ impl Hub {
                     if let Some(called) = called {
                         tx.enqueue(job_now(*called, *now));
                     }
-                    let Some(hook) = storage::hook::find(tx.reader(), *id).await? else { return Ok(true) };
+                    let mut found = storage::hook::find(tx.reader(), *id).await?;
+                    if found.as_ref().is_some_and(|hook| !hook.is_active) {
+                        // Whoever makes it active waits, or what is told it from then on would be held here.
+                        storage::hook::standings(tx, &[*id].into()).await?;
+                        found = storage::hook::find(tx.reader(), *id).await?;
+                    }
+                    let Some(hook) = found else { return Ok(true) };
                     let open_until = hook.breaker.open(*now);
                     let last = if hook.is_active && open_until.is_none() { Priority::Replay } else { Priority::Test };
                     let dialect = tx.dialect();

@@ -25,7 +25,7 @@ async fn a_large_body_is_refused_before_it_is_compared_with_anybodys_key_and_tha
     for (path, length, most) in
         [(MIDTRANS, 70_000, 65_536), (own.as_str(), 300_000, 262_144), (own.as_str(), 900_000, 262_144)]
     {
-        let (code, answer) = send(&hub, path, &json_only("", b""), padded(length)).await;
+        let (code, answer) = send_unread(&hub, path, &padded(length)).await;
         let error = &answer["error"];
         assert_eq!((code, &error["reason"], &error["code"]), (413, &json!("BODY_TOO_LARGE"), &json!("OUT_OF_RANGE")));
         assert_eq!(error["message"], format!("the body must have at most {most} bytes"), "{answer}");
@@ -217,6 +217,7 @@ async fn a_flood_for_one_integration_hides_no_refusal_of_another_and_is_no_error
     let call = &calls()[1];
     let flooded = Wanted::at(call.provider, call.credentials.clone()).add(&hub.database).await;
     let quiet = Wanted::at(call.provider, call.credentials.clone()).add(&hub.database).await;
+    let begun = Instant::now();
     for _ in 0..100 {
         assert_eq!(send(&hub, &call.path(flooded), &Vec::new(), "{}").await.0, 401);
     }
@@ -230,7 +231,7 @@ async fn a_flood_for_one_integration_hides_no_refusal_of_another_and_is_no_error
     };
     eventually("the other's is logged", async || rows(&hub.database, &refused(quiet)).await == 1).await;
     let logged = rows(&hub.database, &refused(flooded)).await;
-    assert!((10..30).contains(&logged), "{logged}");
+    assert!((10..=most_logged(begun)).contains(&logged), "{logged}");
     let failed = "tallies WHERE metric = 'webhooks' AND label = 'provider-callback.failed'";
     assert_eq!(rows(&hub.database, failed).await, 0, "what proves nothing is nobody's error");
     let (code, _) = send(&hub, &call.path(quiet), &xendit("", b""), "[]").await;

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::*;
-use crate::harness::{HubProcess, PostgresServer, eventually};
+use crate::harness::{HubProcess, PostgresServer, eventually, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_that_is_killed_has_stored_what_it_answered_and_takes_the_rest_once() {
@@ -36,7 +37,7 @@ async fn a_hub_that_is_killed_has_stored_what_it_answered_and_takes_the_rest_onc
             })
         })
         .collect();
-    eventually("callbacks are taken", async || answered.load(Ordering::Relaxed) >= 200).await;
+    within(Duration::from_secs(60), "callbacks are taken", async || answered.load(Ordering::Relaxed) >= 200).await;
     hub.kill();
     let mut seen = Vec::new();
     for sender in sending {

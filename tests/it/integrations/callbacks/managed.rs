@@ -159,6 +159,7 @@ async fn those_who_ask_are_told_once_and_exactly_this() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_judged_for_want_of_its_key_is_to_be_sent_again_and_of_many_some_are_logged() {
     let hub = setup().set("ENCRYPTION_KEY", "another-encryption-key-0123456789abcd").start().await;
+    let begun = Instant::now();
     for call in [&calls()[0], &calls()[4]] {
         let id = Wanted::at(call.provider, call.credentials.clone()).add(&hub.database).await;
         let (code, answer) = send(&hub, &call.path(id), &json_only("", b""), call.body.clone()).await;
@@ -170,7 +171,7 @@ async fn what_cannot_be_judged_for_want_of_its_key_is_to_be_sent_again_and_of_ma
     let logged = "integration_logs WHERE action = 'error' AND status = 'failed' \
                   AND CAST(error_details AS TEXT) LIKE '%\"config\"%'";
     eventually("they are logged", async || rows(&hub.database, logged).await >= 24).await;
-    assert!(rows(&hub.database, logged).await < 50, "of 102");
+    assert!(rows(&hub.database, logged).await <= 2 * most_logged(begun), "of 102");
     assert_eq!(rows(&hub.database, "integration_receipts").await, 0);
     // The common address asks every key; one that does not open is passed over.
     let (code, _) = send(&hub, MIDTRANS, &json_only("", b""), calls()[0].body.clone()).await;

@@ -1,7 +1,7 @@
 //! What is taken: every provider's proof and form, once however often it comes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! Mail servers: every behaviour the fact sheet has seen, bounded in time, and no password said twice.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,8 +9,8 @@ use tokio::io::AsyncWriteExt;
 use upbridge_client::v1::IntegrationProvider as Provider;
 use upbridge_client::{Client, v1};
 
-use super::{Stage, fault, near, test};
-use crate::harness::{ADMIN_EMAIL, ADMIN_PASSWORD, HubProcess, TestDatabase};
+use super::{LONG, Stage, fault, hasty, near, test};
+use crate::harness::{ADMIN_EMAIL, ADMIN_PASSWORD, HubProcess, TestDatabase, eventually};
 use crate::integrations::{add, new, partner};
 use crate::peer::{Begins, HttpPeer, MAIL_PASSWORD, MAIL_USER, Manners, OwnTls, Reply, SmtpPeer, Stall};
 
@@ -30,11 +30,16 @@ async fn tested(
     let id = stage.add(Provider::Smtp, &credentials("127.0.0.1", peer.address.port(), security), None).await;
     let begun = Instant::now();
     let (test, diagnosis) = stage.test(&id).await;
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
     let shown = format!("{test:?} {diagnosis:?}");
     assert!(!shown.contains(MAIL_PASSWORD), "{shown}");
     let tries = peer.heard().iter().filter(|line| line.starts_with("AUTH")).count();
     (test, diagnosis, tries)
+}
+
+/// Waits until a server has heard that the hub takes leave. For that the hub itself waits a moment only.
+async fn took_leave(peer: &SmtpPeer) {
+    eventually("it takes leave", async || peer.heard().last().is_some_and(|line| line == "QUIT")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,6 +51,7 @@ async fn who_knows_the_password_is_let_in_and_takes_leave() {
     assert_eq!((fault(&diagnosis), test.message.as_str()), (None, "SMTP connection successful"));
     assert_eq!(diagnosis.provider_status, Some(235));
     assert!(diagnosis.warnings[0].contains("unencrypted"), "{diagnosis:?}");
+    took_leave(&peer).await;
     let verbs: Vec<String> = peer.heard().iter().map(|line| line[..4].to_owned()).collect();
     assert_eq!(verbs, ["EHLO", "AUTH", "QUIT"]);
     let asked =
@@ -64,6 +70,7 @@ async fn a_server_that_offers_nothing_but_login_is_signed_in_to_with_the_right_p
     assert_eq!((fault(&diagnosis), test.message.as_str()), (None, "SMTP connection successful"));
     assert_eq!(diagnosis.provider_status, Some(235));
     let encoded = [MAIL_USER, MAIL_PASSWORD].map(|text| STANDARD.encode(text));
+    took_leave(&peer).await;
     let heard = peer.heard();
     assert_eq!(heard[1..], ["AUTH LOGIN".to_owned(), encoded[0].clone(), encoded[1].clone(), "QUIT".to_owned()]);
     for (member, wrong) in [("password", "another-password"), ("username", "somebody@mail.example")] {
@@ -132,7 +139,7 @@ async fn every_refusal_is_told_apart_and_the_password_is_given_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_falls_silent_anywhere_is_given_up_in_time() {
-    let stage = Stage::of(near()).await;
+    let stage = Stage::of(hasty()).await;
     let stalls = [
         (Stall::Connect, Begins::Never, "none"),
         (Stall::Ehlo, Begins::Never, "none"),
@@ -146,7 +153,6 @@ async fn a_server_that_falls_silent_anywhere_is_given_up_in_time() {
         let (test, diagnosis, _) =
             tested(&stage, Manners { stall: Some(stall), tls, ..Manners::default() }, security).await;
         assert_eq!(fault(&diagnosis), Some(("timeout", "timeout")), "{stall:?} {security}: {}", test.message);
-        assert!(diagnosis.latency_ms < 1500, "{diagnosis:?}");
     });
     futures::future::join_all(each).await;
 }

@@ -77,7 +77,8 @@ pub fn everywhere() -> impl Iterator<Item = (&'static str, &'static str)> {
     [
         ("OUTBOUND_ALLOWED_NETWORKS", "127.0.0.0/8"),
         ("QUEUE_POLL_INTERVAL", "20"),
-        ("WEBHOOK_TIMEOUT", "1"),
+        // Longer than any test waits: only where a receiver is silent does a call end by its time, and it is set there.
+        ("WEBHOOK_TIMEOUT", "60"),
         ("ENCRYPTION_KEY", "test-encryption-key-0123456789abcdef0123456789abcdef"),
     ]
     .into_iter()

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use upbridge_server::model::hook::DeliveryStatus::Success;
 use upbridge_server::model::hook::{HookDelivery, HookTry};
 
-use super::desk::{Desk, told};
+use super::desk::{Desk, Set, told};
 use crate::peer::{HttpPeer, Reply};
 
 /// What a receiver's behaviour comes to.
@@ -19,7 +19,7 @@ async fn tried(desk: &Desk, peer: &HttpPeer) -> (HookDelivery, HookTry) {
 
 #[tokio::test]
 async fn a_receiver_that_hangs_halves_or_drips_ends_at_the_timeout() {
-    let desk = Desk::open().await;
+    let desk = Set::default().and("WEBHOOK_TIMEOUT", 1).open().await;
     for reply in [Reply::Hang, Reply::Half, Reply::Drip(Duration::from_millis(50))] {
         let peer = HttpPeer::start().await;
         peer.always(reply.clone());
