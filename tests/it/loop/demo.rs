@@ -78,7 +78,7 @@ async fn without_ffmpeg_the_demo_says_what_is_left_out_and_what_to_install() {
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_end_with_the_demo_however_it_ends_and_stay_when_they_are_to_be_kept() {
-    for signal in ["-INT", "-TERM", "-KILL"] {
+    for signal in ["-INT", "-TERM", "-HUP", "-KILL"] {
         let directory = tempfile::tempdir().unwrap();
         let mut running = demo(directory.path(), &[]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(running.stdout.take().unwrap()));

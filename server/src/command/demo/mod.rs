@@ -59,6 +59,7 @@ impl Demo {
         let played = tokio::select! {
             played = act::play(&mut servers, &mut stage) => played,
             () = upbridge_service::serve::stop_signal() => Err(anyhow::anyhow!("interrupted; the servers were ended")),
+            () = hung_up() => Err(anyhow::anyhow!("the terminal was closed; the servers were ended")),
         };
         let (figures, people) = match played {
             Ok(played) => played,
@@ -80,6 +81,16 @@ impl Demo {
         }
         verdict(&figures)
     }
+}
+
+/// Ends when the terminal is closed: nobody is there to whom the story could go on being told.
+async fn hung_up() {
+    #[cfg(unix)]
+    if let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        hangup.recv().await;
+        return;
+    }
+    std::future::pending().await
 }
 
 fn verdict(figures: &Figures) -> anyhow::Result<()> {
