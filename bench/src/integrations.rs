@@ -83,7 +83,8 @@ pub enum Question {
     NewestPage,
     /// The newest failures of callbacks.
     Filtered,
-    /// The newest entries of 30 days that begin and end within a minute.
+    /// The newest entries of 30 days that begin and end nearly half an hour after an hour: as far from whole hours as can
+    /// be, whatever the time at which they are asked for.
     Dated,
     /// A page in the middle of everything.
     LatePage,
@@ -154,7 +155,8 @@ impl Asking {
             Question::Dated => {
                 let now = now_seconds();
                 let time = |seconds: i64| Some(Timestamp { seconds, nanos: 0 }.to_string());
-                (message.start_date, message.end_date) = (time(now - 40 * 86_400 - 17), time(now - 10 * 86_400 - 17));
+                let half_past = now - now % 3_600 + 1_783;
+                (message.start_date, message.end_date) = (time(half_past - 40 * 86_400), time(half_past - 10 * 86_400));
                 expected = expected * 30 / DAYS;
             }
             Question::LatePage => message.page = Some(i32::try_from(self.entries / 100)?),

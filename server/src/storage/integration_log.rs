@@ -116,7 +116,8 @@ async fn count(tx: &mut WriteTx, logs: &[NewLog]) -> Result<()> {
 }
 
 /// Takes entries that were removed out of the counts again, so that what is counted can be listed. `gone` are rows of
-/// [`REMOVED`]. Counts of minutes are left as they are: they are read for the last days, and gone before the entries.
+/// [`REMOVED`]. Counts of minutes are gone when entries are removed after their time, and are there when somebody wants
+/// less to be kept.
 pub async fn uncount(tx: &mut WriteTx, gone: &[QueryResult]) -> Result<()> {
     const COLUMNS: &[&str] =
         &["integration_id", "span", "starts_at", "action", "status", "error_class", "count", "timed", "millis"];
@@ -139,9 +140,9 @@ pub async fn uncount(tx: &mut WriteTx, gone: &[QueryResult]) -> Result<()> {
         let duration: Option<i32> = column(row, "duration")?;
         let kind: (String, String, String) =
             (column(row, "action")?, column(row, "status")?, column(row, "error_class")?);
-        for span in [Span::Hour, Span::Day, Span::Total] {
+        for span in SPANS {
             let (action, status, class) = kind.clone();
-            let key = (column(row, "integration_id")?, span, span.start(at), action, status, class);
+            let key = (column(row, "integration_id")?, *span, span.start(at), action, status, class);
             let sum = counts.entry(key).or_default();
             sum.0 += 1;
             sum.1 += i64::from(duration.is_some());

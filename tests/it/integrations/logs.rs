@@ -146,17 +146,31 @@ async fn what_cannot_be_listed_is_refused_by_name() {
     assert_eq!((code, message), (400, "startDate must not be after endDate"), "in the spelling it was asked in");
 }
 
-/// A past of 9,000 entries: many today, fewer in the days before, some too old for counts of minutes, or of hours.
+const DAY: i64 = 86_400;
+
+/// Where much happened: how many seconds ago it ended, and for how many it had gone on. Some of it is too old for counts
+/// of minutes, and some for those of hours.
+const PLACES: [(i64, i64); 8] = [
+    (0, 3_600),
+    (0, DAY),
+    (0, 5 * DAY),
+    (0, 60 * DAY),
+    (0, 700 * DAY),
+    (12 * DAY, 7_200),
+    (40 * DAY, 7_200),
+    (450 * DAY, 2 * DAY),
+];
+
+/// A past of 9,000 entries: many today, fewer in the days before, and now and then a busy hour or day.
 fn past(id: Uuid, dice: &mut Dice) -> Vec<NewLog> {
     (0..9_000)
-        .map(|n| {
-            let scale = [3_600, 86_400, 5 * 86_400, 60 * 86_400, 700 * 86_400][[0, 0, 1, 1, 2, 2, 3, 4][n % 8]];
-            let whole = noon() - TimeDelta::seconds(dice.roll(scale));
+        .map(|_| {
+            let whole = noon() - TimeDelta::seconds(place(dice));
             // Some at the very beginning of a minute, an hour or a day, some just before it.
             let at = match dice.roll(6) {
                 0 => floor(whole, 60),
                 1 => floor(whole, 3_600) - TimeDelta::microseconds(1),
-                2 => floor(whole, 86_400),
+                2 => floor(whole, DAY),
                 _ => whole + TimeDelta::microseconds(dice.roll(1_000_000)),
             };
             let action = if dice.roll(3) > 0 { Action::Webhook } else { dice.pick(&ACTIONS) };
@@ -164,6 +178,12 @@ fn past(id: Uuid, dice: &mut Dice) -> Vec<NewLog> {
             log(id, action, status, at.min(noon()))
         })
         .collect()
+}
+
+/// A number of seconds ago.
+fn place(dice: &mut Dice) -> i64 {
+    let (ended, went_on) = dice.pick(&PLACES);
+    ended + dice.roll(went_on)
 }
 
 fn floor(at: DateTime<Utc>, seconds: i64) -> DateTime<Utc> {
@@ -175,11 +195,17 @@ type Range = (Option<DateTime<Utc>>, Option<DateTime<Utc>>, Option<String>, Opti
 
 /// A range of days, times, or both, or none.
 fn range(dice: &mut Dice) -> Range {
-    let scale = dice.pick(&[3_600, 86_400, 5 * 86_400, 60 * 86_400, 700 * 86_400]);
-    let mut one = noon() - TimeDelta::microseconds(dice.roll(scale * 1_000_000));
-    let mut other = noon() - TimeDelta::microseconds(dice.roll(scale * 1_000_000));
+    let mut one = noon() - TimeDelta::seconds(place(dice)) - TimeDelta::microseconds(dice.roll(1_000_000));
+    let mut other = match dice.roll(3) {
+        // In the same minute or hour, or so near that it may be in the next; or there is nothing between them.
+        0 => {
+            let most = dice.pick(&[1, 60_000_000, 3_600_000_000, 7_200_000_000]);
+            one + TimeDelta::microseconds(dice.roll(most))
+        }
+        _ => noon() - TimeDelta::seconds(place(dice)) - TimeDelta::microseconds(dice.roll(1_000_000)),
+    };
     if dice.roll(3) == 0 {
-        let step = dice.pick(&[60, 3_600, 86_400]);
+        let step = dice.pick(&[60, 3_600, DAY]);
         (one, other) = (floor(one, step), floor(other, step));
     }
     let (from, to) = (one.min(other), one.max(other));
@@ -190,7 +216,7 @@ fn range(dice: &mut Dice) -> Range {
         1 => (Some(from), None, Some(time(from)), None),
         2 => (None, Some(to), None, Some(time(to))),
         3 => {
-            let (first, last) = (floor(from, 86_400), floor(to, 86_400) + TimeDelta::days(1));
+            let (first, last) = (floor(from, DAY), floor(to, DAY) + TimeDelta::days(1));
             (Some(first), Some(last), Some(day(from)), Some(day(to)))
         }
         _ => (Some(from), Some(to), Some(time(from)), Some(time(to))),
@@ -205,7 +231,7 @@ async fn every_page_total_and_statistic_is_what_counting_entry_by_entry_finds() 
     let mut logs = past(id, &mut dice);
     book.write(&logs).await;
     let elsewhere: Vec<NewLog> =
-        past(other, &mut dice).into_iter().filter(|log| log.at > noon() - TimeDelta::days(80)).take(500).collect();
+        past(other, &mut dice).into_iter().filter(|log| log.at > noon() - TimeDelta::hours(40)).take(500).collect();
     book.write(&elsewhere).await;
     logs.sort_by_key(|log| std::cmp::Reverse((log.at, log.id)));
     let hub = book.close().await;
@@ -214,14 +240,17 @@ async fn every_page_total_and_statistic_is_what_counting_entry_by_entry_finds() 
         compare(&client, id, &logs, &mut dice).await;
     }
     explained(&hub).await;
-    // What is removed after its time is counted no more.
-    let cleaned = client.analytics().cleanup_old_data(v1::CleanupOldDataRequest::default()).await.unwrap().into_inner();
-    let before = logs.len();
-    logs.retain(|log| log.at >= noon() - TimeDelta::days(90));
-    assert_eq!(cleaned.deleted["integration_logs"], (before - logs.len()) as i64);
-    assert!(!cleaned.more && logs.len() < before);
-    for _ in 0..150 {
-        compare(&client, id, &logs, &mut dice).await;
+    // What is removed is counted no more: after its time, and when somebody wants less to be kept.
+    for days in [None, Some(13), Some(2)] {
+        let cleanup = v1::CleanupOldDataRequest { days, dry_run: false };
+        let cleaned = client.analytics().cleanup_old_data(cleanup).await.unwrap().into_inner();
+        let before = logs.len();
+        logs.retain(|log| log.at >= noon() - TimeDelta::days(days.unwrap_or(90).into()));
+        assert_eq!(cleaned.deleted["integration_logs"], (before - logs.len()) as i64);
+        assert!(!cleaned.more && logs.len() < before);
+        for _ in 0..150 {
+            compare(&client, id, &logs, &mut dice).await;
+        }
     }
 }
 
@@ -270,15 +299,15 @@ async fn explained(hub: &TestHub) {
     if hub.database.is_postgres() {
         return;
     }
-    let plan = async |filter: &str| {
-        let select = "SELECT id FROM integration_logs WHERE integration_id = x'00'";
-        let sql = format!("EXPLAIN QUERY PLAN {select}{filter} ORDER BY created_at DESC, id DESC LIMIT 50 OFFSET 0");
+    let plan = async |sql: &str| {
         let connection = hub.database.connect().await;
         use sea_orm::ConnectionTrait;
         let statement = sea_orm::Statement::from_string(connection.get_database_backend(), sql);
         let rows = connection.query_all_raw(statement).await.unwrap();
         rows.iter().map(|row| row.try_get::<String>("", "detail").unwrap()).collect::<Vec<_>>().join("; ")
     };
+    let explain = "EXPLAIN QUERY PLAN SELECT";
+    let of = "FROM integration_logs WHERE integration_id = x'00'";
     for (filter, index) in [
         ("", "COVERING INDEX integration_logs_by_time"),
         (" AND created_at >= '2026' AND created_at < '2027'", "COVERING INDEX integration_logs_by_time"),
@@ -286,7 +315,23 @@ async fn explained(hub: &TestHub) {
         (" AND status = 'failed' AND status <> 'success'", "integration_logs_not_well"),
         (" AND action = 'webhook' AND status = 'success'", "COVERING INDEX integration_logs_by_time"),
     ] {
-        let plan = plan(filter).await;
+        let plan =
+            plan(&format!("{explain} id {of}{filter} ORDER BY created_at DESC, id DESC LIMIT 50 OFFSET 0")).await;
         assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{filter}: {plan}");
+    }
+    // The ends of a range are counted without the table, and only what did not go well is sorted.
+    let counted = format!("{explain} action, status, COUNT(*) {of} AND created_at >= '2026' AND created_at < '2027'");
+    for (filter, index) in [
+        ("", "COVERING INDEX integration_logs_by_time"),
+        (" AND status <> 'success' GROUP BY action, status", "COVERING INDEX integration_logs_not_well"),
+        (
+            " AND status = 'success' AND action <> 'webhook' AND action IN ('test', 'transaction', 'error', \
+             'config_change') GROUP BY action, status",
+            "COVERING INDEX integration_logs_of_rare_actions",
+        ),
+    ] {
+        let plan = plan(&format!("{counted}{filter}")).await;
+        let is_sorted = plan.contains("TEMP B-TREE");
+        assert!(plan.contains(index) && is_sorted == filter.contains("<> 'success'"), "{filter}: {plan}");
     }
 }

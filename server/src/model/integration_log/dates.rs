@@ -17,12 +17,14 @@ pub struct Dates {
 }
 
 /// What a range of time is counted from: buckets of running counts, and for what no bucket fits the entries themselves.
+/// Each comes with 1 where it is added, or with -1 where it is taken away: buckets go up to the bound that is nearest to
+/// an end, whether before it or after it, so no end leaves more than half a bucket to be counted otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pieces {
     /// Whole buckets.
-    pub stretches: Vec<Stretch>,
+    pub stretches: Vec<(i64, Stretch)>,
     /// What is left over at the ends: `[from, to)`.
-    pub rests: Vec<(Instant, Instant)>,
+    pub rests: Vec<(i64, (Instant, Instant))>,
 }
 
 impl Dates {
@@ -45,24 +47,11 @@ impl Dates {
     pub fn pieces(&self, now: Instant) -> Pieces {
         let mut pieces = Pieces::default();
         if *self == Dates::default() {
-            pieces.stretches.push(Stretch { span: Span::Total, from: 0, to: 1 });
+            pieces.stretches.push((1, Stretch { span: Span::Total, from: 0, to: 1 }));
             return pieces;
         }
-        let first = self.from.map(|at| (at, finest(at, now)));
-        let last = self.to.map(|at| (at, finest(at, now)));
-        // Whole buckets between the ends; far away where there is none.
-        let from = first.map_or(-FAR, |(at, span)| ceil(at, length(span)));
-        let to = last.map_or(FAR, |(at, span)| floor(at.timestamp(), length(span)));
-        if from > to {
-            // Both ends are in one bucket, or the coarser one of the first takes the last in.
-            pieces.rests.extend(self.from.zip(self.to));
-        } else {
-            pieces.rests.extend(first.map(|(at, _)| (at, instant(from))));
-            pieces.cut(from, to);
-            pieces.rests.extend(last.map(|(at, _)| (instant(to), at)));
-        }
-        pieces.rests.retain(|(from, to)| from < to);
-        pieces.stretches.retain(|stretch| stretch.from < stretch.to);
+        let range = (self.from.unwrap_or(instant(-FAR)), self.to.unwrap_or(instant(FAR)));
+        pieces.fill(1, range, &[Span::Day, Span::Hour, Span::Minute], now);
         pieces
     }
 
@@ -79,39 +68,36 @@ impl Dates {
 
     /// Whether it is a few days long and each hour within has its bucket.
     pub fn has_hours(&self, now: Instant) -> bool {
-        let few = |(from, to): (Instant, Instant)| to - from <= TimeDelta::days(2) && finest(from, now) != Span::Day;
+        let few = |(from, to): (Instant, Instant)| to - from <= TimeDelta::days(2) && is_kept(Span::Hour, from, now);
         self.from.zip(self.to).is_some_and(few)
     }
 }
 
 impl Pieces {
-    /// Fills `[from, to)` with buckets: finer ones up to the first whole hour and day, and from the last on.
-    fn cut(&mut self, from: i64, to: i64) {
-        let up = |second: i64, span: Span| second + (-second).rem_euclid(length(span));
-        let (hour_from, hour_to) = (up(from, Span::Hour), floor(to, length(Span::Hour)));
-        if hour_from > hour_to {
-            self.push(Span::Minute, from, to);
+    /// Adds a range, or takes it away, in buckets of the first of `spans` and its ends in shorter ones.
+    fn fill(&mut self, sign: i64, (from, to): (Instant, Instant), spans: &[Span], now: Instant) {
+        if from >= to {
             return;
         }
-        let (day_from, day_to) = (up(hour_from, Span::Day), floor(hour_to, length(Span::Day)));
-        self.push(Span::Minute, from, hour_from);
-        if day_from > day_to {
-            self.push(Span::Hour, hour_from, hour_to);
-        } else {
-            self.push(Span::Hour, hour_from, day_from);
-            self.push(Span::Day, day_from, day_to);
-            self.push(Span::Hour, day_to, hour_to);
+        let Some((span, shorter)) = spans.split_first().filter(|(span, _)| is_kept(**span, from, now)) else {
+            self.rests.push((sign, (from, to)));
+            return;
+        };
+        let (first, last) = (instant(nearest(from, *span)), instant(nearest(to, *span)));
+        if (first - from).abs() + (last - to).abs() >= to - from {
+            // There is less to count in the range than between it and the buckets.
+            return self.fill(sign, (from, to), shorter, now);
         }
-        self.push(Span::Minute, hour_to, to);
-    }
-
-    fn push(&mut self, span: Span, from: i64, to: i64) {
-        self.stretches.push(Stretch { span, from, to });
+        self.stretches.push((sign, Stretch { span: *span, from: first.timestamp(), to: last.timestamp() }));
+        // Of each two ranges one is empty.
+        for (sign, range) in [(sign, (from, first)), (-sign, (first, from)), (sign, (last, to)), (-sign, (to, last))] {
+            self.fill(sign, range, shorter, now);
+        }
     }
 }
 
-/// A midnight beyond every entry.
-pub(super) const FAR: i64 = 100_000_000 * 86_400;
+/// A midnight beyond every entry: 10000-01-01T00:00:00Z.
+pub(super) const FAR: i64 = 253_402_300_800;
 
 pub(super) fn length(span: Span) -> i64 {
     match span {
@@ -121,17 +107,19 @@ pub(super) fn length(span: Span) -> i64 {
     }
 }
 
-/// The shortest buckets there surely are around `at`: a day less than they are kept for, because whoever removes them
-/// goes by a clock of their own.
-fn finest(at: Instant, now: Instant) -> Span {
-    let age = now - at;
-    if age < TimeDelta::days(INTEGRATION_MINUTE_DAYS - 1) {
-        Span::Minute
-    } else if age < TimeDelta::days(HOUR_COUNT_DAYS - 1) {
-        Span::Hour
-    } else {
-        Span::Day
+/// Whether there surely are buckets around `at`: for a day less than they are kept, because whoever removes them goes by
+/// a clock of their own, and the nearest may be half a day before.
+fn is_kept(span: Span, at: Instant, now: Instant) -> bool {
+    match span {
+        Span::Minute => now - at < TimeDelta::days(INTEGRATION_MINUTE_DAYS - 1),
+        Span::Hour => now - at < TimeDelta::days(HOUR_COUNT_DAYS - 1),
+        _ => true,
     }
+}
+
+/// The start of a bucket that is nearest to `at`.
+fn nearest(at: Instant, span: Span) -> i64 {
+    floor(at.timestamp() + length(span) / 2, length(span))
 }
 
 fn floor(second: i64, length: i64) -> i64 {
@@ -167,6 +155,8 @@ const LAST: i64 = 253_402_300_799;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn at(text: &str) -> Instant {
@@ -182,37 +172,54 @@ mod tests {
             second => instant(second).format("%d %H:%M").to_string(),
         };
         let stretches = pieces.stretches.iter();
-        let shown = stretches.map(|one| format!("{} {} to {}", one.span.as_str(), time(one.from), time(one.to)));
-        let rests =
-            pieces.rests.iter().map(|(from, to)| format!("{} to {}", from.format("%d %T%.f"), to.format("%d %T%.f")));
+        let shown = stretches
+            .map(|(sign, one)| format!("{sign:+} {} {} to {}", one.span.as_str(), time(one.from), time(one.to)));
+        let rests = pieces
+            .rests
+            .iter()
+            .map(|(sign, (from, to))| format!("{sign:+} {} to {}", from.format("%d %T%.f"), to.format("%d %T%.f")));
         shown.chain(rests).collect()
     }
 
     #[test]
     fn a_range_is_cut_into_the_coarsest_buckets_and_what_is_left_over() {
         let now = "2026-03-15T12:00:00Z";
-        assert_eq!(cut("", "", now), ["total 01 00:00 to 01 00:00"]);
+        assert_eq!(cut("", "", now), ["+1 total 01 00:00 to 01 00:00"]);
         let pieces = [
-            "minute 13 22:59 to 13 23:00",
-            "hour 13 23:00 to 14 00:00",
-            "day 14 00:00 to 15 00:00",
-            "hour 15 00:00 to 15 02:00",
-            "minute 15 02:00 to 15 02:02",
-            "13 22:58:30 to 13 22:59:00",
-            "15 02:02:00 to 15 02:02:00.500",
+            "+1 day 14 00:00 to 15 00:00",
+            "+1 hour 13 23:00 to 14 00:00",
+            "+1 minute 13 22:59 to 13 23:00",
+            "+1 hour 15 00:00 to 15 02:00",
+            "+1 minute 15 02:00 to 15 02:02",
+            "+1 13 22:58:40 to 13 22:59:00",
+            "+1 15 02:02:00 to 15 02:02:00.500",
         ];
-        assert_eq!(cut("2026-03-13T22:58:30Z", "2026-03-15T02:02:00.5Z", "2026-03-14T12:00:00Z"), pieces);
-        assert_eq!(cut("2026-03-15T10:00:10Z", "2026-03-15T10:00:50Z", now), ["15 10:00:10 to 15 10:00:50"]);
+        assert_eq!(cut("2026-03-13T22:58:40Z", "2026-03-15T02:02:00.5Z", "2026-03-14T12:00:00Z"), pieces);
+        // What the nearest buckets have beyond the range is taken away.
+        let pieces = [
+            "+1 day 13 00:00 to 15 00:00",
+            "-1 hour 13 00:00 to 13 03:00",
+            "+1 minute 13 02:50 to 13 03:00",
+            "-1 hour 14 23:00 to 15 00:00",
+            "-1 minute 14 22:40 to 14 23:00",
+            "-1 13 02:50:00 to 13 02:50:10",
+            "-1 14 22:39:40 to 14 22:40:00",
+        ];
+        assert_eq!(cut("2026-03-13T02:50:10Z", "2026-03-14T22:39:40Z", now), pieces);
+        assert_eq!(cut("2026-03-15T10:00:10Z", "2026-03-15T10:00:30Z", now), ["+1 15 10:00:10 to 15 10:00:30"]);
+        assert_eq!(cut("2026-03-14T11:55:00Z", "2026-03-14T12:05:00Z", now), ["+1 minute 14 11:55 to 14 12:05"]);
         assert_eq!(cut("2026-03-15T10:00:00Z", "2026-03-15T10:00:00Z", now), [""; 0]);
-        assert_eq!(cut("2026-03-15T00:00:00Z", "", now), ["day 15 00:00 to now on"]);
+        assert_eq!(cut("2026-03-15T00:00:00Z", "", now), ["+1 day 15 00:00 to now on"]);
         // Minutes that old may be gone, so an hour's entries are counted, and of hours a day's.
-        let pieces = ["day ever to 01 00:00", "hour 01 00:00 to 01 05:00", "01 05:00:00 to 01 05:30:00"];
-        assert_eq!(cut("", "2026-02-01T05:30:00Z", now), pieces);
-        assert_eq!(cut("", "2024-03-01T05:30:00Z", now), ["day ever to 01 00:00", "01 00:00:00 to 01 05:30:00"]);
+        let pieces = ["+1 day ever to 01 00:00", "+1 hour 01 00:00 to 01 05:00", "+1 01 05:00:00 to 01 05:20:00"];
+        assert_eq!(cut("", "2026-02-01T05:20:00Z", now), pieces);
+        assert_eq!(cut("", "2024-03-01T05:30:00Z", now), ["+1 day ever to 01 00:00", "+1 01 00:00:00 to 01 05:30:00"]);
+        assert_eq!(cut("", "2024-03-01T20:30:00Z", now), ["+1 day ever to 02 00:00", "-1 01 20:30:00 to 02 00:00:00"]);
+        assert_eq!(cut("", "9999-12-31T23:59:59Z", now)[0], "+1 day ever to now on");
     }
 
     #[test]
-    fn the_pieces_of_a_range_leave_nothing_out_and_take_nothing_twice() {
+    fn the_pieces_of_a_range_come_to_the_range_and_leave_half_a_bucket_at_each_end() {
         let now = at("2026-03-15T12:00:00Z");
         let mut state = 7_u64;
         let mut random = |most: i64| {
@@ -224,14 +231,23 @@ mod tests {
             let from = now - TimeDelta::seconds(random(scale)) - TimeDelta::milliseconds(random(2) * random(1_000));
             let to = from + TimeDelta::seconds(random(scale)) + TimeDelta::milliseconds(random(2) * random(1_000));
             let pieces = Dates { from: Some(from), to: Some(to) }.pieces(now);
-            let stretches = pieces.stretches.iter().map(|one| (instant(one.from), instant(one.to)));
-            let mut parts: Vec<(Instant, Instant)> = stretches.chain(pieces.rests.iter().copied()).collect();
-            parts.sort();
-            assert!(parts.windows(2).all(|pair| pair[0].1 == pair[1].0), "{from} to {to}: {parts:?}");
-            let ends = parts.first().zip(parts.last()).map(|(first, last)| (first.0, last.1));
-            assert_eq!(ends, (from < to).then_some((from, to)));
+            let stretches = pieces.stretches.iter().map(|(sign, one)| (*sign, instant(one.from), instant(one.to)));
+            let rests = pieces.rests.iter().map(|(sign, (from, to))| (*sign, *from, *to));
+            // How often what begins here is counted more than what ends here.
+            let mut steps: BTreeMap<Instant, i64> = BTreeMap::new();
+            for (sign, from, to) in stretches.chain(rests) {
+                assert!(from < to);
+                *steps.entry(from).or_default() += sign;
+                *steps.entry(to).or_default() -= sign;
+            }
+            steps.retain(|_, step| *step != 0);
+            let expected = if from < to { BTreeMap::from([(from, 1), (to, -1)]) } else { BTreeMap::new() };
+            assert_eq!(steps, expected, "{pieces:?}");
             let aligned = |one: &Stretch| one.from % length(one.span) == 0 && one.to % length(one.span) == 0;
-            assert!(pieces.stretches.iter().all(aligned));
+            assert!(pieces.stretches.iter().all(|(_, one)| aligned(one)));
+            let left: TimeDelta = pieces.rests.iter().map(|(_, (from, to))| *to - *from).sum();
+            let span = [Span::Minute, Span::Hour].into_iter().find(|span| is_kept(*span, from, now));
+            assert!(left <= TimeDelta::seconds(length(span.unwrap_or(Span::Day))), "{from} to {to}: {pieces:?}");
         }
     }
 
