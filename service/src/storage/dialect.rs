@@ -2,6 +2,8 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
@@ -110,17 +112,14 @@ impl Dialect {
         }
     }
 
-    /// Opens the connections that write.
-    pub async fn connect_writer(self, options: &Options) -> Result<DatabaseConnection> {
-        self.connect(options, self.writers(), false).await
-    }
-
-    /// Opens the pool that reads; on SQLite it cannot write.
-    pub async fn connect_readers(self, options: &Options) -> Result<DatabaseConnection> {
-        self.connect(options, options.read_connections, true).await
-    }
-
-    async fn connect(self, options: &Options, connections: u32, only_reads: bool) -> Result<DatabaseConnection> {
+    /// Opens a pool, which counts what is given back to it. On SQLite one that only reads cannot write.
+    pub(super) async fn connect(
+        self,
+        options: &Options,
+        connections: u32,
+        only_reads: bool,
+        returned: &Arc<AtomicU64>,
+    ) -> Result<DatabaseConnection> {
         let wait = options.wait;
         let mut connect = ConnectOptions::new(&options.url);
         connect.max_connections(connections).min_connections(1).acquire_timeout(wait).sqlx_logging(false);
@@ -156,7 +155,9 @@ impl Dialect {
                 // writer has its index and must not become a walk through a table that has grown since. Planning each
                 // anew instead would do so for the check of each foreign key too, row by row.
                 const PLANNING: [(&str, &str); 2] = [("enable_seqscan", "off"), ("enable_mergejoin", "off")];
-                connect.map_sqlx_postgres_pool_opts(super::pool::let_go_of_the_silent);
+                let returned = returned.clone();
+                connect
+                    .map_sqlx_postgres_pool_opts(move |pool| super::pool::let_go_of_the_silent(pool, returned.clone()));
                 connect.map_sqlx_postgres_opts(move |postgres| {
                     let session = postgres.application_name("upbridge").statement_cache_capacity(256).options(SESSION);
                     if only_reads { session } else { session.options(PLANNING) }
@@ -204,7 +205,7 @@ impl Dialect {
     ) -> Result<()> {
         let lock = match self {
             Dialect::Sqlite => write.clone(),
-            Dialect::Postgres => self.connect(options, 1, false).await?,
+            Dialect::Postgres => self.connect(options, 1, false, &Arc::default()).await?,
         };
         migrations.run(write, &lock, direction).await.map_err(fault)
     }

@@ -37,6 +37,7 @@ use crate::model::{Error, Result};
 pub use companion::Companion;
 use dialect::{Dialect, FileLock};
 use job::turn::Turns;
+use pool::Pool;
 use tx::Common;
 pub use tx::WriteTx;
 use writer::Writer;
@@ -50,8 +51,8 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// The database of one server.
 pub struct Store {
     dialect: Dialect,
-    read: DatabaseConnection,
-    write: DatabaseConnection,
+    read: Arc<Pool>,
+    write: Arc<Pool>,
     writer: Writer,
     common: Arc<Common>,
     _lock: Option<FileLock>,
@@ -93,11 +94,11 @@ impl Store {
         check_kinds(setup.kinds)?;
         let dialect = Dialect::of(&options.url)?;
         let lock = dialect.claim(&options.url)?;
-        let write = dialect.connect_writer(options).await?;
-        dialect.migrate(&write, options, setup.migrations, Direction::Up).await?;
-        let read = dialect.connect_readers(options).await?;
-        dialect.check(&read).await?;
-        dialect.check(&write).await?;
+        let write = Pool::open(dialect, options, false, &stop).await?;
+        dialect.migrate(write.get(), options, setup.migrations, Direction::Up).await?;
+        let read = Pool::open(dialect, options, true, &stop).await?;
+        dialect.check(read.get()).await?;
+        dialect.check(write.get()).await?;
         let common = Arc::new(Common {
             dialect,
             kinds: setup.kinds,
@@ -122,7 +123,7 @@ impl Store {
 
     /// Learns which turns the queue has come to, by whichever hub's claims.
     pub async fn learn_turns(&self) -> Result<()> {
-        for (kind, turn) in job::turns_reached(&self.read, self.dialect, self.common.kinds).await? {
+        for (kind, turn) in job::turns_reached(self.read(), self.dialect, self.common.kinds).await? {
             self.common.turns.reached(kind, turn);
         }
         Ok(())
@@ -130,7 +131,7 @@ impl Store {
 
     /// The readers.
     pub fn read(&self) -> &DatabaseConnection {
-        &self.read
+        self.read.get()
     }
 
     /// How long a transaction may take before its connection is given up; `None` where no network is in between.
@@ -207,7 +208,7 @@ impl Store {
     pub async fn ping(&self) -> Result<Duration> {
         let begun = Instant::now();
         let ping = async {
-            self.read.query_one_raw(self.dialect.statement("SELECT 1", [])).await?;
+            self.read().query_one_raw(self.dialect.statement("SELECT 1", [])).await?;
             Ok::<_, DbErr>(())
         };
         tokio::time::timeout(Duration::from_secs(2), ping)
@@ -220,10 +221,8 @@ impl Store {
     /// Closes every connection, after the writer has ended.
     pub async fn close(&self) {
         self.writer.ended().await;
-        for connection in [&self.read, &self.write] {
-            if let Err(error) = connection.clone().close().await {
-                tracing::warn!(%error, "the database did not close cleanly");
-            }
+        for pool in [&self.read, &self.write] {
+            pool.close().await;
         }
     }
 }
@@ -243,14 +242,14 @@ fn check_kinds(kinds: Kinds) -> Result<()> {
 pub async fn migrate(options: &Options, migrations: Migrations, direction: Direction) -> Result<()> {
     let dialect = Dialect::of(&options.url)?;
     let _lock = dialect.claim(&options.url)?;
-    let write = dialect.connect_writer(options).await?;
+    let write = dialect.connect(options, dialect.writers(), false, &Arc::default()).await?;
     dialect.migrate(&write, options, migrations, direction).await
 }
 
 /// Lists the migrations and whether they are applied.
 pub async fn migration_status(options: &Options, migrations: Migrations) -> Result<Vec<Standing>> {
     let dialect = Dialect::of(&options.url)?;
-    let write = dialect.connect_writer(options).await?;
+    let write = dialect.connect(options, dialect.writers(), false, &Arc::default()).await?;
     migrations.status(&write).await.map_err(fault)
 }
 
@@ -295,7 +294,7 @@ pub async fn asked<T>(query: impl Future<Output = Result<T, DbErr>>) -> Result<T
     let answer = tokio::time::timeout(LONGEST, query).await;
     match answer {
         Ok(answer) => {
-            waiting.answered();
+            waiting.heard(&answer);
             answer.map_err(fault)
         }
         Err(_late) => Err(Error::unavailable("the database did not answer a statement")),

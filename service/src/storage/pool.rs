@@ -1,21 +1,39 @@
-//! How connections to PostgreSQL go back to their pool: not those that may never answer again.
+//! Connections that may never answer again, and what becomes of their places.
 //!
-//! A network that swallows what is sent says nothing of it, and the driver waits for an answer for ever: first whoever
-//! asked, and when they have given up, the pool, which asks the connection whether it is well before it takes it back.
-//! Its place would never be free again. So after somebody gave up on an answer, connections that come back are asked
-//! with an end to the waiting, and one that says nothing is closed.
+//! A network that swallows what is sent to PostgreSQL says nothing of it, and the driver waits for an answer for ever:
+//! first whoever asked, and when they have given up, its pool, which asks the connection whether it is well before it
+//! takes it back. Its place would never be free again. So after somebody gave up on an answer, connections that come
+//! back are asked with an end to the waiting, and one that says nothing is closed.
+//!
+//! That leaves those that were on their way back when the network fell silent: the driver asks them itself, without an
+//! end. When a [`Pool`] has no place left, none comes back and somebody gives up on it, the whole is given up for a new
+//! one.
 
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use sea_orm::{DatabaseConnection, DbErr};
 use sqlx::pool::PoolOptions;
 use sqlx::{Connection, Postgres};
+use tokio_util::sync::CancellationToken;
+
+use super::Options;
+use super::dialect::Dialect;
+use crate::model::Result;
 
 /// How long a connection may take to say that it is well.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long connections are asked so after somebody gave up on one: whoever waits longest has given up by then.
 const SUSPICION: Duration = Duration::from_secs(120);
+/// How often a pool is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a pool that has no place left may get none back.
+const STARVED: Duration = Duration::from_secs(3);
+/// How long closing a pool may take.
+const CLOSE: Duration = Duration::from_secs(10);
+/// Pools that may be made for one, whose places are cheap. A server that has given up so many is told to be restarted.
+const MOST: usize = 256;
 
 /// When somebody last gave up on an answer, in milliseconds since the first look at the clock; 0 is never. Of all pools
 /// of the process, because a future that is dropped does not know its own.
@@ -34,8 +52,9 @@ impl Waiting {
         Waiting(true)
     }
 
-    pub fn answered(mut self) {
-        self.0 = false;
+    /// Something was heard. That there is no connection to be had is no answer.
+    pub fn heard<T>(mut self, answer: &Result<T, DbErr>) {
+        self.0 = matches!(answer, Err(DbErr::ConnectionAcquire(_)));
     }
 }
 
@@ -47,9 +66,111 @@ impl Drop for Waiting {
     }
 }
 
-/// Sees to it that a pool takes back only what answers.
-pub(super) fn let_go_of_the_silent(options: PoolOptions<Postgres>) -> PoolOptions<Postgres> {
-    options.after_release(|connection, _| {
+/// Connections of one sort, in the pool that is good now.
+pub(super) struct Pool {
+    dialect: Dialect,
+    options: Options,
+    connections: u32,
+    only_reads: bool,
+    /// One after the other; only the last is good.
+    made: Box<[OnceLock<DatabaseConnection>]>,
+    last: AtomicUsize,
+    /// Connections that were given back so far.
+    returned: Arc<AtomicU64>,
+}
+
+impl Pool {
+    /// Opens a pool, and sees to it until `stop` that there is one that can be used.
+    pub async fn open(
+        dialect: Dialect,
+        options: &Options,
+        only_reads: bool,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Pool>> {
+        let connections = if only_reads { options.read_connections } else { dialect.writers() };
+        let returned = Arc::default();
+        let first = dialect.connect(options, connections, only_reads, &returned).await?;
+        let most = if dialect.is_shared() { MOST } else { 1 };
+        let made: Box<[OnceLock<_>]> = (0..most).map(|_| OnceLock::new()).collect();
+        let _new = made[0].set(first);
+        let last = AtomicUsize::new(0);
+        let options = options.clone();
+        let pool = Arc::new(Pool { dialect, options, connections, only_reads, made, last, returned });
+        if dialect.is_shared() {
+            let (pool, stop) = (Arc::downgrade(&pool), stop.clone());
+            tokio::spawn(async move { stop.run_until_cancelled(watch(pool)).await });
+        }
+        Ok(pool)
+    }
+
+    /// The pool that is good now.
+    pub fn get(&self) -> &DatabaseConnection {
+        self.made[self.last.load(Ordering::Acquire)].get().expect("set before it is the last")
+    }
+
+    /// Whether there is no place in it.
+    fn is_taken(&self) -> bool {
+        let pool = self.get().get_postgres_connection_pool();
+        pool.num_idle() == 0 && pool.size() >= self.connections
+    }
+
+    /// Gives the pool up for a new one. What is asked on the old one may still be answered there.
+    async fn renew(&self) -> Result<()> {
+        let next = self.last.load(Ordering::Acquire) + 1;
+        let Some(place) = self.made.get(next) else {
+            tracing::error!("connections to the database were lost too often: restart this server");
+            return Ok(());
+        };
+        let connected = self.dialect.connect(&self.options, self.connections, self.only_reads, &self.returned).await?;
+        let old = self.get().clone();
+        let _new = place.set(connected);
+        self.last.store(next, Ordering::Release);
+        tracing::warn!(only_reads = self.only_reads, "no connection to the database came back: new ones are made");
+        tokio::spawn(async move { close(old).await });
+        Ok(())
+    }
+
+    /// Closes what can be closed in time.
+    pub async fn close(&self) {
+        close(self.get().clone()).await;
+    }
+}
+
+async fn close(pool: DatabaseConnection) {
+    match tokio::time::timeout(CLOSE, pool.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the database did not close cleanly"),
+        Err(_late) => tracing::warn!("connections to the database were left as they were: they do not answer"),
+    }
+}
+
+/// Gives a pool up when it has no place left, none comes back, and somebody gave up waiting since.
+async fn watch(pool: Weak<Pool>) {
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut returned, mut since) = (0, now());
+    loop {
+        look.tick().await;
+        let Some(pool) = pool.upgrade() else { return };
+        let returned_now = pool.returned.load(Ordering::Relaxed);
+        if returned_now != returned || !pool.is_taken() {
+            (returned, since) = (returned_now, now());
+            continue;
+        }
+        let is_starved = u128::from(now() - since) >= STARVED.as_millis();
+        if is_starved && GIVEN_UP.load(Ordering::Relaxed) >= since {
+            if let Err(error) = pool.renew().await {
+                tracing::warn!(%error, "no new connections to the database can be made; it is tried again");
+            }
+            since = now();
+        }
+    }
+}
+
+/// Sees to it that a pool takes back only what answers, and that what is given back is counted.
+pub(super) fn let_go_of_the_silent(options: PoolOptions<Postgres>, returned: Arc<AtomicU64>) -> PoolOptions<Postgres> {
+    options.after_release(move |connection, _| {
+        returned.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             let given_up = GIVEN_UP.load(Ordering::Relaxed);
             let is_suspect = given_up > 0 && u128::from(now() - given_up.min(now())) < SUSPICION.as_millis();

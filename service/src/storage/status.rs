@@ -1,5 +1,6 @@
 //! The database as operators look at it, beside a hub that runs or without one.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, TryGetable};
@@ -71,7 +72,7 @@ pub struct Table {
 /// Looks at the database without claiming it, so a hub may be using it.
 pub async fn status(options: &Options) -> Result<Status> {
     let dialect = Dialect::of(&options.url)?;
-    let read = dialect.connect_readers(&Options { read_connections: 1, ..options.clone() }).await?;
+    let read = dialect.connect(options, 1, true, &Arc::default()).await?;
     let begun = Instant::now();
     let _: i32 = one(&read, dialect, "SELECT 1").await?;
     let round_trip = begun.elapsed();

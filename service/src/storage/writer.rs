@@ -22,6 +22,7 @@ use sea_orm::{DatabaseConnection, TransactionTrait};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::pool::{Pool, Waiting};
 use super::tx::Common;
 use super::{WriteTx, fault, is_conflict};
 use crate::model::{Error, Result};
@@ -60,11 +61,7 @@ pub struct Writer {
 
 impl Writer {
     /// Starts the writer on its own connections, one for each transaction at a time. After `stop` it finishes what is waiting and ends.
-    pub(super) fn start(
-        connection: DatabaseConnection,
-        common: Arc<Common>,
-        stop: CancellationToken,
-    ) -> Result<Writer> {
+    pub(super) fn start(pool: Arc<Pool>, common: Arc<Common>, stop: CancellationToken) -> Result<Writer> {
         let (queue, waiting) = mpsc::channel(QUEUE_LIMIT);
         let ended = CancellationToken::new();
         let end = ended.clone().drop_guard();
@@ -73,7 +70,7 @@ impl Writer {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::internal)?;
         let write = move || {
             let waiting = tokio::sync::Mutex::new(waiting);
-            let runs = (0..common.dialect.writers()).map(|place| run(place, &connection, &common, &waiting, &stop));
+            let runs = (0..common.dialect.writers()).map(|place| run(place, &pool, &common, &waiting, &stop));
             runtime.block_on(futures::future::join_all(runs));
             drop(end);
         };
@@ -126,7 +123,7 @@ impl Writer {
 /// Makes one transaction after the other; `place` tells those apart that are made at once.
 async fn run(
     place: u32,
-    connection: &DatabaseConnection,
+    pool: &Pool,
     common: &Arc<Common>,
     waiting: &tokio::sync::Mutex<mpsc::Receiver<Box<dyn Work>>>,
     stop: &CancellationToken,
@@ -153,14 +150,14 @@ async fn run(
         group.retain(|work| work.is_wanted());
         group.sort_by_key(|work| work.is_last());
         if !group.is_empty() {
-            execute(place, connection, common, group).await;
+            execute(place, pool, common, group).await;
         }
     }
 }
 
 /// Runs a group in one transaction; when a part of it spoils the transaction, runs each part in its own.
-async fn execute(place: u32, connection: &DatabaseConnection, common: &Arc<Common>, mut group: Vec<Box<dyn Work>>) {
-    match attempt(place, connection, common, &mut group).await {
+async fn execute(place: u32, pool: &Pool, common: &Arc<Common>, mut group: Vec<Box<dyn Work>>) {
+    match attempt(place, pool, common, &mut group).await {
         Attempt::Committed => group.into_iter().for_each(|work| work.finish(Ok(()))),
         Attempt::Failed(error) => {
             tracing::warn!(%error, context = ?error, "a transaction could not be made");
@@ -176,7 +173,7 @@ async fn execute(place: u32, connection: &DatabaseConnection, common: &Arc<Commo
                 let mut alone = vec![part];
                 let mut committed = Ok(());
                 for _ in 0..CONFLICT_TRIES {
-                    committed = match attempt(place, connection, common, &mut alone).await {
+                    committed = match attempt(place, pool, common, &mut alone).await {
                         Attempt::Committed => Ok(()),
                         Attempt::Failed(error) | Attempt::Spoiled(error) => Err(error),
                     };
@@ -201,13 +198,8 @@ enum Attempt {
 
 /// Makes an attempt, as long as a database that is there may need. Without an end to it everything that is written
 /// would wait for ever behind an answer that the network has swallowed, although another connection would do.
-async fn attempt(
-    place: u32,
-    connection: &DatabaseConnection,
-    common: &Arc<Common>,
-    group: &mut [Box<dyn Work>],
-) -> Attempt {
-    let making = make(place, connection, common, group);
+async fn attempt(place: u32, pool: &Pool, common: &Arc<Common>, group: &mut [Box<dyn Work>]) -> Attempt {
+    let making = make(place, pool.get(), common, group);
     let Some(patience) = common.patience else { return making.await };
     match tokio::time::timeout(patience, making).await {
         Ok(attempt) => attempt,
@@ -223,7 +215,10 @@ async fn make(
 ) -> Attempt {
     let dialect = common.dialect;
     let begun = Instant::now();
-    let transaction = match connection.begin_with_options(dialect.write_transaction()).await {
+    let waiting = Waiting::begin();
+    let transaction = connection.begin_with_options(dialect.write_transaction()).await;
+    waiting.heard(&transaction);
+    let transaction = match transaction {
         Ok(transaction) => transaction,
         Err(error) => return Attempt::Failed(fault(error)),
     };
