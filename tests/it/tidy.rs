@@ -182,7 +182,8 @@ fn tasks_are_started_where_they_are_also_ended() {
             "server/src/lib.rs",
             "creatorup/src/lib.rs",
             "service/src/queue/worker.rs",
-            "service/src/serve.rs", // waits for signals as long as the process lives
+            "service/src/storage/pool.rs", // looks after a pool until that is dropped
+            "service/src/serve.rs",        // waits for signals as long as the process lives
         ],
     );
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::sqlx;
-use sea_orm::sqlx::postgres::PgListener;
+use sea_orm::sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Store;
+use super::pool::Waiting;
 
 const CHANNEL: &str = "upbridge_jobs";
 /// Commits within this time are told by one hint.
@@ -41,14 +42,13 @@ impl Store {
 
     async fn exchange(&self) -> Result<std::convert::Infallible, sqlx::Error> {
         let own = Uuid::new_v4().to_string();
-        let pool = self.read().get_postgres_connection_pool();
-        let mut listener = PgListener::connect_with(pool).await?;
-        listener.listen(CHANNEL).await?;
+        let mut listener = tokio::time::timeout(2 * ECHO, self.ear()).await.map_err(silent)??;
         // A connection that the network has cut off stays silent for ever. Who sends hints hears its own; one that
         // does not listens anew, and one that sends none loses nothing but time.
         let mut echo = None;
         loop {
             tokio::select! {
+                biased;
                 hint = listener.recv() => {
                     match hint?.payload() == own {
                         true => echo = None,
@@ -56,14 +56,35 @@ impl Store {
                     }
                 }
                 () = self.common.announce.notified() => {
-                    let hint = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(&own);
-                    tokio::time::timeout(ECHO, hint.execute(pool)).await.map_err(silent)??;
+                    if let Err(error) = tokio::time::timeout(ECHO, self.announce(&own)).await.map_err(silent)? {
+                        // There was no connection for it, which says nothing of the one that listens.
+                        tracing::debug!(%error, "a hint could not be sent");
+                        continue;
+                    }
                     echo = echo.or_else(|| Some(Instant::now() + ECHO));
                     tokio::time::sleep(DEBOUNCE).await;
                 }
                 () = until(echo) => return Err(silent(())),
             }
         }
+    }
+
+    /// Listens on a connection of its own, which is new: one of the pool may have been cut off unnoticed, and its place
+    /// would be lost to those who read.
+    async fn ear(&self) -> Result<PgListener, sqlx::Error> {
+        let options = self.read().get_postgres_connection_pool().connect_options().as_ref().clone();
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ECHO).connect_lazy_with(options);
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(listener)
+    }
+
+    async fn announce(&self, own: &str) -> Result<(), sqlx::Error> {
+        let hint = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(own);
+        let waiting = Waiting::begin();
+        let sent = hint.execute(self.read().get_postgres_connection_pool()).await;
+        waiting.answered();
+        sent.map(drop)
     }
 }
 

@@ -207,14 +207,10 @@ impl Store {
     /// Asks the database for one row and says how long it took, or that it is gone.
     pub async fn ping(&self) -> Result<Duration> {
         let begun = Instant::now();
-        let ping = async {
-            self.read().query_one_raw(self.dialect.statement("SELECT 1", [])).await?;
-            Ok::<_, DbErr>(())
-        };
+        let ping = asked(self.read().query_one_raw(self.dialect.statement("SELECT 1", [])));
         tokio::time::timeout(Duration::from_secs(2), ping)
             .await
-            .map_err(|_| Error::unavailable("the database did not answer within 2 s"))?
-            .map_err(fault)?;
+            .map_err(|_| Error::unavailable("the database did not answer within 2 s"))??;
         Ok(begun.elapsed())
     }
 
@@ -294,7 +290,8 @@ pub async fn asked<T>(query: impl Future<Output = Result<T, DbErr>>) -> Result<T
     let answer = tokio::time::timeout(LONGEST, query).await;
     match answer {
         Ok(answer) => {
-            waiting.heard(&answer);
+            waiting.answered();
+            pool::note_unserved(true, &answer);
             answer.map_err(fault)
         }
         Err(_late) => Err(Error::unavailable("the database did not answer a statement")),

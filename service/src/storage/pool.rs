@@ -6,14 +6,14 @@
 //! back are asked with an end to the waiting, and one that says nothing is closed.
 //!
 //! That leaves those that were on their way back when the network fell silent: the driver asks them itself, without an
-//! end. When a [`Pool`] has no place left, none comes back and somebody gives up on it, the whole is given up for a new
-//! one.
+//! end. When a [`Pool`] has no place left, none comes back, and somebody waited for one in vain, the whole is given up
+//! for a new one. Until then a pool may go on with fewer places than it has.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use sea_orm::{DatabaseConnection, DbErr};
+use sea_orm::{ConnAcquireErr, DatabaseConnection, DbErr};
 use sqlx::pool::PoolOptions;
 use sqlx::{Connection, Postgres};
 use tokio_util::sync::CancellationToken;
@@ -30,14 +30,22 @@ const SUSPICION: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a pool that has no place left may get none back.
 const STARVED: Duration = Duration::from_secs(3);
-/// How long closing a pool may take.
+/// How long closing a pool may take at the end.
 const CLOSE: Duration = Duration::from_secs(10);
 /// Pools that may be made for one, whose places are cheap. A server that has given up so many is told to be restarted.
 const MOST: usize = 256;
 
+/// For how long after a pool was given up the next is given up less readily.
+const CALM: Duration = Duration::from_secs(20 * 60);
+/// How long a second pool is kept at least. What only takes long, such as a table that is locked, looks like silence,
+/// and each pool that is given up leaves its connections behind for as long as it takes.
+const KEPT: Duration = Duration::from_secs(20);
+
 /// When somebody last gave up on an answer, in milliseconds since the first look at the clock; 0 is never. Of all pools
 /// of the process, because a future that is dropped does not know its own.
 static GIVEN_UP: AtomicU64 = AtomicU64::new(0);
+/// When somebody last waited in vain for a connection to write over, and for one to read over; likewise.
+static UNSERVED: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 fn now() -> u64 {
@@ -52,9 +60,17 @@ impl Waiting {
         Waiting(true)
     }
 
-    /// Something was heard. That there is no connection to be had is no answer.
-    pub fn heard<T>(mut self, answer: &Result<T, DbErr>) {
-        self.0 = matches!(answer, Err(DbErr::ConnectionAcquire(_)));
+    /// Something was heard.
+    pub fn answered(mut self) {
+        self.0 = false;
+    }
+}
+
+/// Notes when there was no connection to be had for a query. Only what reads asks a pool with its statement: what
+/// writes asks with the beginning of its transaction.
+pub(super) fn note_unserved<T>(only_reads: bool, answer: &Result<T, DbErr>) {
+    if matches!(answer, Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))) {
+        UNSERVED[usize::from(only_reads)].store(now(), Ordering::Relaxed);
     }
 }
 
@@ -114,56 +130,69 @@ impl Pool {
         pool.num_idle() == 0 && pool.size() >= self.connections
     }
 
-    /// Gives the pool up for a new one. What is asked on the old one may still be answered there.
-    async fn renew(&self) -> Result<()> {
+    /// Gives the pool up for a new one; says whether it did. What is asked on the old one may still be answered there.
+    async fn renew(&self) -> Result<bool> {
         let next = self.last.load(Ordering::Acquire) + 1;
         let Some(place) = self.made.get(next) else {
             tracing::error!("connections to the database were lost too often: restart this server");
-            return Ok(());
+            return Ok(false);
         };
+        let returned = self.returned.load(Ordering::Relaxed);
         let connected = self.dialect.connect(&self.options, self.connections, self.only_reads, &self.returned).await?;
+        if self.returned.load(Ordering::Relaxed) != returned || !self.is_taken() {
+            // The server was gone for everybody, and is back for everybody.
+            drop(connected.close().await);
+            return Ok(false);
+        }
         let old = self.get().clone();
         let _new = place.set(connected);
         self.last.store(next, Ordering::Release);
         tracing::warn!(only_reads = self.only_reads, "no connection to the database came back: new ones are made");
-        tokio::spawn(async move { close(old).await });
-        Ok(())
+        // Without an end, because one that comes back late must not be left open in a pool that nobody uses.
+        tokio::spawn(async move { drop(old.close().await) });
+        Ok(true)
     }
 
-    /// Closes what can be closed in time.
+    /// Closes what can be closed; on PostgreSQL in time, whatever does not answer.
     pub async fn close(&self) {
-        close(self.get().clone()).await;
+        let end = if self.dialect.is_shared() { CLOSE } else { Duration::MAX };
+        match tokio::time::timeout(end, self.get().clone().close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the database did not close cleanly"),
+            Err(_late) => tracing::warn!("connections to the database did not come back to be closed"),
+        }
     }
 }
 
-async fn close(pool: DatabaseConnection) {
-    match tokio::time::timeout(CLOSE, pool.close()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the database did not close cleanly"),
-        Err(_late) => tracing::warn!("connections to the database were left as they were: they do not answer"),
-    }
-}
-
-/// Gives a pool up when it has no place left, none comes back, and somebody gave up waiting since.
+/// Gives a pool up when it has no place left, none comes back, and somebody waited for one in vain. Of the writers each
+/// has its place, so there that alone is proof.
 async fn watch(pool: Weak<Pool>) {
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut returned, mut since) = (0, now());
+    let (mut returned, mut since, mut tried) = (0, Instant::now(), now());
+    let (mut renewed, mut kept) = (None::<Instant>, Duration::ZERO);
     loop {
         look.tick().await;
         let Some(pool) = pool.upgrade() else { return };
         let returned_now = pool.returned.load(Ordering::Relaxed);
         if returned_now != returned || !pool.is_taken() {
-            (returned, since) = (returned_now, now());
+            (returned, since) = (returned_now, Instant::now());
+        }
+        let is_starved = pool.is_taken() && (!pool.only_reads || since.elapsed() >= STARVED);
+        let is_unserved = UNSERVED[usize::from(pool.only_reads)].load(Ordering::Relaxed) > tried;
+        if !is_starved || !is_unserved || renewed.is_some_and(|at| at.elapsed() < kept) {
             continue;
         }
-        let is_starved = u128::from(now() - since) >= STARVED.as_millis();
-        if is_starved && GIVEN_UP.load(Ordering::Relaxed) >= since {
-            if let Err(error) = pool.renew().await {
-                tracing::warn!(%error, "no new connections to the database can be made; it is tried again");
+        match pool.renew().await {
+            Ok(true) => {
+                let is_soon = renewed.is_some_and(|at| at.elapsed() < CALM);
+                kept = if is_soon { (kept * 2).min(CALM / 2) } else { KEPT };
+                renewed = Some(Instant::now());
             }
-            since = now();
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "no new connections to the database can be made; it is tried again"),
         }
+        (since, tried) = (Instant::now(), now());
     }
 }
 

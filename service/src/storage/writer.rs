@@ -18,11 +18,11 @@ use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use sea_orm::{DatabaseConnection, TransactionTrait};
+use sea_orm::{ConnAcquireErr, DbErr, TransactionTrait};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::pool::{Pool, Waiting};
+use super::pool::{Pool, Waiting, note_unserved};
 use super::tx::Common;
 use super::{WriteTx, fault, is_conflict};
 use crate::model::{Error, Result};
@@ -199,7 +199,7 @@ enum Attempt {
 /// Makes an attempt, as long as a database that is there may need. Without an end to it everything that is written
 /// would wait for ever behind an answer that the network has swallowed, although another connection would do.
 async fn attempt(place: u32, pool: &Pool, common: &Arc<Common>, group: &mut [Box<dyn Work>]) -> Attempt {
-    let making = make(place, pool.get(), common, group);
+    let making = make(place, pool, common, group);
     let Some(patience) = common.patience else { return making.await };
     match tokio::time::timeout(patience, making).await {
         Ok(attempt) => attempt,
@@ -207,17 +207,17 @@ async fn attempt(place: u32, pool: &Pool, common: &Arc<Common>, group: &mut [Box
     }
 }
 
-async fn make(
-    place: u32,
-    connection: &DatabaseConnection,
-    common: &Arc<Common>,
-    group: &mut [Box<dyn Work>],
-) -> Attempt {
+async fn make(place: u32, pool: &Pool, common: &Arc<Common>, group: &mut [Box<dyn Work>]) -> Attempt {
     let dialect = common.dialect;
     let begun = Instant::now();
     let waiting = Waiting::begin();
-    let transaction = connection.begin_with_options(dialect.write_transaction()).await;
-    waiting.heard(&transaction);
+    let mut transaction = pool.get().begin_with_options(dialect.write_transaction()).await;
+    if matches!(transaction, Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))) {
+        // This pool was given up for another a moment ago.
+        transaction = pool.get().begin_with_options(dialect.write_transaction()).await;
+    }
+    waiting.answered();
+    note_unserved(false, &transaction);
     let transaction = match transaction {
         Ok(transaction) => transaction,
         Err(error) => return Attempt::Failed(fault(error)),
@@ -234,7 +234,7 @@ async fn make(
         {
             if let Err(error) = tx.rollback().await {
                 tracing::warn!(%error, "a transaction could not be rolled back");
-                dialect.discard(connection).await;
+                dialect.discard(pool.get()).await;
             }
             return match error {
                 Error::Unavailable { .. } if !is_conflict(&error) => Attempt::Failed(error),
@@ -251,7 +251,7 @@ async fn make(
             Attempt::Committed
         }
         Err(error) => {
-            dialect.discard(connection).await;
+            dialect.discard(pool.get()).await;
             match fault(error) {
                 error @ Error::Unavailable { .. } if !is_conflict(&error) => Attempt::Failed(error),
                 // What one write left to be written at the end cannot be; nothing of anybody's is committed.
