@@ -139,7 +139,8 @@ impl Pool {
         };
         let returned = self.returned.load(Ordering::Relaxed);
         let connected = self.dialect.connect(&self.options, self.connections, self.only_reads, &self.returned).await?;
-        if self.returned.load(Ordering::Relaxed) != returned || !self.is_taken() {
+        let one_came_back = self.only_reads && self.returned.load(Ordering::Relaxed) != returned;
+        if one_came_back || !self.is_taken() {
             // The server was gone for everybody, and is back for everybody.
             drop(connected.close().await);
             return Ok(false);
