@@ -34,7 +34,6 @@ const STARVED: Duration = Duration::from_secs(3);
 const CLOSE: Duration = Duration::from_secs(10);
 /// Pools that may be made for one, whose places are cheap. A server that has given up so many is told to be restarted.
 const MOST: usize = 256;
-
 /// For how long after a pool was given up the next is given up less readily.
 const CALM: Duration = Duration::from_secs(20 * 60);
 /// How long a second pool is kept at least. What only takes long, such as a table that is locked, looks like silence,
@@ -66,19 +65,19 @@ impl Waiting {
     }
 }
 
-/// Notes when there was no connection to be had for a query. Only what reads asks a pool with its statement: what
-/// writes asks with the beginning of its transaction.
-pub(super) fn note_unserved<T>(only_reads: bool, answer: &Result<T, DbErr>) {
-    if matches!(answer, Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))) {
-        UNSERVED[usize::from(only_reads)].store(now(), Ordering::Relaxed);
-    }
-}
-
 impl Drop for Waiting {
     fn drop(&mut self) {
         if self.0 {
             GIVEN_UP.store(now(), Ordering::Relaxed);
         }
+    }
+}
+
+/// Notes when there was no connection to be had for a query. Only what reads asks a pool with its statement: what
+/// writes asks with the beginning of its transaction.
+pub(super) fn note_unserved<T>(only_reads: bool, answer: &Result<T, DbErr>) {
+    if matches!(answer, Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))) {
+        UNSERVED[usize::from(only_reads)].store(now(), Ordering::Relaxed);
     }
 }
 
